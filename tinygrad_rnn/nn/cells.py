@@ -1,0 +1,157 @@
+"""Recurrent cells: one step, forward only, written as the papers write it.
+
+The job of a cell is to turn an input and the state it is in into the next state. Time is not its business: a loop (recurrent.py,
+or your own) calls it once per step, and backpropagation through time is `backward()` through what the loop made.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..functions import relu, sigmoid, split, tanh
+from ..tensor import Tensor, lift
+from .functional import linear
+from .init import uniform
+from .module import Module, Parameter
+
+State = Tensor | tuple[Tensor, ...]
+
+
+class Cell(Module):
+    """What the cells of this file share: their weights, and the check of what they are called with.
+
+    A cell of your own needs none of this: a Module with a `state_size` and a `forward(x, state) -> state` is a cell.
+    """
+
+    def __init__(
+        self, gates: int, input_size: int, hidden_size: int, bias: bool, dtype: DTypeLike, state_width: int | None = None
+    ) -> None:
+        if input_size < 1 or hidden_size < 1:
+            raise ValueError(f"{type(self).__name__}: sizes must be positive, got input {input_size}, hidden {hidden_size}")
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.state_size: int | tuple[int, ...] = hidden_size
+        rows, bound = gates * hidden_size, 1 / np.sqrt(hidden_size)
+        self.weight_ih = Parameter(uniform((rows, input_size), bound, dtype))
+        self.weight_hh = Parameter(uniform((rows, state_width or hidden_size), bound, dtype))
+        self.bias_ih = Parameter(uniform((rows,), bound, dtype)) if bias else None
+        self.bias_hh = Parameter(uniform((rows,), bound, dtype)) if bias else None
+
+    def enter(self, x: Any, state: Any) -> tuple[Tensor, Any]:
+        """The input as a Tensor, and the state: zeros if none is given; one that does not belong to the input is refused."""
+        x = lift(x)
+        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
+            raise ValueError(
+                f"{type(self).__name__}: expected input of shape ({self.input_size},) or (batch, {self.input_size}), got {x.shape}"
+            )
+        if state is None:
+            return x, zero_state(self.state_size, x.shape[:-1], self.weight_hh.dtype)
+        check_state(type(self).__name__, self.state_size, x.shape[:-1], state)
+        return x, state
+
+
+def zero_state(size: int | tuple[int, ...], lead: tuple[int, ...], dtype: np.dtype[Any]) -> State:
+    """Zeros for a state of this size, with these axes before the features."""
+    if isinstance(size, tuple):
+        return tuple(Tensor(np.zeros((*lead, n), dtype)) for n in size)
+    return Tensor(np.zeros((*lead, size), dtype))
+
+
+def state_dtype(cell: Module) -> np.dtype[Any]:
+    """The dtype of a cell's states: that of its first parameter."""
+    return next((p.dtype for p in cell.parameters()), np.dtype(np.float32))
+
+
+def check_state(who: str, size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> None:
+    """Raise unless a state has the structure of `size` and the leading shape of the input."""
+    if isinstance(size, tuple):
+        if not isinstance(state, tuple) or len(state) != len(size):
+            raise TypeError(f"{who}: expected a state of {len(size)} Tensors in a tuple, got {type(state).__name__}")
+        pairs = zip(size, state, strict=True)
+    else:
+        if isinstance(state, tuple | list):
+            raise TypeError(f"{who}: expected a state of one Tensor, got a {type(state).__name__} of {len(state)}")
+        pairs = zip((size,), (state,), strict=True)
+    for i, (n, h) in enumerate(pairs):
+        if h.shape != (*lead, n):
+            index = f"[{i}]" if isinstance(size, tuple) else ""
+            raise ValueError(f"{who}: Expected hidden{index} size {(*lead, n)}, got {list(h.shape)}")
+
+
+class RNNCell(Cell):
+    """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu (Elman 1990).
+
+    RNNCell(input_size, hidden_size, bias=True, nonlinearity="tanh"): call it with x (N, input_size) and h (N, hidden_size), both
+    without N for a single sample; h is zero if left out. Returns the new h.
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", dtype: DTypeLike = np.float32
+    ) -> None:
+        super().__init__(1, input_size, hidden_size, bias, dtype)
+        if nonlinearity not in ("tanh", "relu"):
+            raise ValueError(f"RNNCell: nonlinearity is 'tanh' or 'relu', got {nonlinearity!r}")
+        self.nonlinearity = nonlinearity
+
+    def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
+        x, h = self.enter(x, state)
+        z = linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
+        return (tanh(z) if self.nonlinearity == "tanh" else relu(z)).named("h")
+
+
+class LSTMCell(Cell):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997, with the forget gate of Gers et al. 2000).
+
+    i, f, g, o = sigmoid, sigmoid, tanh, sigmoid of the four blocks of W_ih x + b_ih + W_hh h + b_hh
+    c' = f * c + i * g
+    h' = o * tanh(c'), and with proj_size P > 0: h' = W_hr (o * tanh(c')) (Sak et al. 2014)
+
+    Call it with x (N, input_size) and the state (h, c), h (N, P or hidden_size) and c (N, hidden_size), all without N for a
+    single sample; zeros if left out. Returns the new (h, c).
+    """
+
+    def __init__(
+        self, input_size: int, hidden_size: int, bias: bool = True, dtype: DTypeLike = np.float32, proj_size: int = 0
+    ) -> None:
+        super().__init__(4, input_size, hidden_size, bias, dtype, state_width=proj_size)
+        self.state_size = (proj_size or hidden_size, hidden_size)
+        bound = 1 / np.sqrt(hidden_size)
+        self.weight_hr = Parameter(uniform((proj_size, hidden_size), bound, dtype)) if proj_size else None
+
+    def forward(self, x: Any, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+        x, (h, c) = self.enter(x, state)
+        i, f, g, o = split(linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh), 4, axis=-1)
+        i = sigmoid(i).named("i")  # input gate
+        f = sigmoid(f).named("f")  # forget gate
+        g = tanh(g).named("g")  # candidate
+        o = sigmoid(o).named("o")  # output gate
+        c = (f * c + i * g).named("c")
+        h = o * tanh(c)
+        if self.weight_hr is not None:
+            h = linear(h, self.weight_hr)
+        return h.named("h"), c
+
+
+class GRUCell(Cell):
+    """Gated recurrent unit (Cho et al. 2014), with the reset gate after the product, as in cuDNN and PyTorch.
+
+    r, z = sigmoid of the first two blocks of W_ih x + b_ih + W_hh h + b_hh
+    n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
+    h' = (1 - z) * n + z * h
+
+    Call it with x (N, input_size) and h (N, hidden_size), both without N for a single sample; h is zero if left out. Returns h'.
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: DTypeLike = np.float32) -> None:
+        super().__init__(3, input_size, hidden_size, bias, dtype)
+
+    def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
+        x, h = self.enter(x, state)
+        x_r, x_z, x_n = split(linear(x, self.weight_ih, self.bias_ih), 3, axis=-1)
+        h_r, h_z, h_n = split(linear(h, self.weight_hh, self.bias_hh), 3, axis=-1)
+        r = sigmoid(x_r + h_r).named("r")  # reset gate
+        z = sigmoid(x_z + h_z).named("z")  # update gate
+        n = tanh(x_n + r * h_n).named("n")  # candidate
+        return ((1 - z) * n + z * h).named("h")

@@ -1,0 +1,141 @@
+"""Functions of a network without state: the affine map, softmax, and the losses. None has a derivative of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..functions import abs, exp, log, logaddexp, minimum, moveaxis, where
+from ..tensor import Tensor, lift
+from .init import generator
+
+
+def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x @ weight.T + bias: x (..., in), weight (out, in), bias (out,); returns (..., out)."""
+    y = x @ weight.T
+    return y if bias is None else y + bias
+
+
+def softmax(x: Any, axis: int = -1) -> Tensor:
+    """exp(x) / sum(exp(x)) along an axis; x may be as large as it likes."""
+    x = lift(x)
+    e = exp(x - np.max(x._data, axis=axis, keepdims=True))
+    return e / e.sum(axis, keepdims=True)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Tensor:
+    """log(softmax(x)) along an axis, without taking the logarithm of a number that has vanished."""
+    x = lift(x)
+    x = x - np.max(x._data, axis=axis, keepdims=True)
+    return x - log(exp(x).sum(axis, keepdims=True))
+
+
+def reduce(loss: Tensor, reduction: str) -> Tensor:
+    """The "mean" of the elements, their "sum", or all of them ("none")."""
+    if reduction == "mean":
+        return loss.mean()
+    if reduction == "sum":
+        return loss.sum()
+    if reduction == "none":
+        return loss
+    raise ValueError(f"reduction is 'mean', 'sum' or 'none', got {reduction!r}")
+
+
+def pair(who: str, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
+    """Both as Tensors; shapes that differ would broadcast to a loss over pairs that nobody meant."""
+    prediction, target = lift(prediction), lift(target)
+    if prediction.shape != target.shape:
+        raise ValueError(
+            f"{who}: prediction has shape {prediction.shape} and target {target.shape}; they must be equal, so reshape one of them"
+        )
+    return prediction, target
+
+
+def mse_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """(input - target)**2; shapes equal."""
+    y, t = pair("mse_loss", input, target)
+    return reduce((y - t) ** 2, reduction)
+
+
+def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """|input - target|; shapes equal."""
+    y, t = pair("l1_loss", input, target)
+    return reduce(abs(y - t), reduction)
+
+
+def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
+    """d**2 / (2 beta) where d = |input - target| is below beta, else d - beta/2 (Girshick 2015); shapes equal."""
+    if beta < 0:
+        raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
+    y, t = pair("smooth_l1_loss", input, target)
+    d = abs(y - t)
+    if beta == 0:
+        return reduce(d, reduction)
+    near = minimum(d, beta)  # d below beta, else beta: both branches in one formula, and no division by a vanished d
+    return reduce(near * near / (2 * beta) + (d - near), reduction)
+
+
+def binary_cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """-(t log(p) + (1 - t) log(1 - p)) for probabilities p = input; shapes equal. Logarithms stop at -100, as in PyTorch.
+
+    Where p comes from a sigmoid, `binary_cross_entropy_with_logits` is the exact way.
+    """
+    p, t = pair("binary_cross_entropy", input, target)
+    if not ((p._data >= 0) & (p._data <= 1)).all():
+        raise ValueError(
+            "binary_cross_entropy: every input must be a probability between 0 and 1; "
+            "for raw scores use binary_cross_entropy_with_logits"
+        )
+    least = np.exp(-100.0)
+    return reduce(-(t * log(p.clip(least)) + (1 - t) * log((1 - p).clip(least))), reduction)
+
+
+def binary_cross_entropy_with_logits(input: Any, target: Any, reduction: str = "mean") -> Tensor:
+    """binary_cross_entropy(sigmoid(x), t) for scores x = input, as log(1 + exp(x)) - t x: exact at any x; shapes equal."""
+    x, t = pair("binary_cross_entropy_with_logits", input, target)
+    return reduce(logaddexp(x, 0) - x * t, reduction)
+
+
+def cross_entropy(
+    input: Any, target: Any, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
+) -> Tensor:
+    """-log softmax(input)[target]: scores of C classes against the index of the right one.
+
+    input: (C,), (N, C) or (N, C, d1, ...), scores before softmax; target: integers of the same shape without C.
+    Targets equal to ignore_index count for nothing. label_smoothing: the share of the target spread over all classes evenly.
+    """
+    x, t = lift(input), np.asarray(lift(target)._data)
+    if x.ndim > 1:
+        x = moveaxis(x, 1, -1)
+    if x.ndim == 0 or t.shape != x.shape[:-1] or t.dtype.kind not in "iu":
+        raise ValueError(
+            f"cross_entropy: expected input (C,), (N, C) or (N, C, d1, ...) and integer targets of the same shape without C, "
+            f"got input {lift(input).shape} and target {t.shape} of dtype {t.dtype}"
+        )
+    classes, keep = x.shape[-1], t != ignore_index
+    bad = t[keep & ((t < 0) | (t >= classes))]
+    if bad.size:
+        raise ValueError(f"cross_entropy: target {bad.flat[0]} is not one of the {classes} classes 0 ... {classes - 1}")
+    if reduction == "mean" and not keep.any():
+        raise ValueError("cross_entropy: every target is ignore_index, so there is nothing to take the mean of")
+    if not 0 <= label_smoothing <= 1:
+        raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}")
+    logp = log_softmax(x).reshape(-1, classes)
+    index = np.where(keep, t, 0).ravel()
+    loss = -logp[np.arange(index.size), index]
+    if label_smoothing:
+        loss = (1 - label_smoothing) * loss - label_smoothing * logp.mean(axis=-1)
+    loss = where(keep.ravel(), loss, 0).reshape(t.shape)
+    return loss.sum() / int(keep.sum()) if reduction == "mean" else reduce(loss, reduction)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Each element is zeroed with probability p, the others divided by 1 - p (Srivastava et al. 2014); in training only."""
+    if not 0 <= p <= 1:
+        raise ValueError(f"dropout: p must be between 0 and 1, got {p}")
+    x = lift(x)
+    if not training or p == 0:
+        return x
+    kept = (generator.random(x.shape) >= p).astype(x.dtype)
+    return x * (kept if p == 1 else kept / x.dtype.type(1 - p))

@@ -1,0 +1,188 @@
+"""Module: parameters, and a forward that uses them. There is no backward here or in any subclass.
+
+Nothing is registered. Parameters and submodules are found by walking the attributes, in the order they were set, through lists,
+tuples and dicts, and are named by the path that leads to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from ..tensor import Array, Scope, Tensor, current_scope
+
+
+class Parameter(Tensor):
+    """A leaf that a Module trains. It is a Tensor that requires a gradient; freeze it with `p.requires_grad = False`."""
+
+    __slots__ = ()
+
+    def __init__(self, data: ArrayLike | Tensor, dtype: DTypeLike | None = None, name: str | None = None) -> None:
+        super().__init__(data, requires_grad=True, dtype=dtype, name=name)
+
+
+def members(value: Any, path: str) -> Iterator[tuple[str, Tensor | Module]]:
+    """The parameters and modules that an attribute holds, each with its path."""
+    if isinstance(value, Module | Parameter) or (isinstance(value, Tensor) and value.op is None and value.requires_grad):
+        yield path, value
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from members(item, f"{path}.{i}")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from members(item, f"{path}.{key}")
+
+
+class Module:
+    """Base of all layers, cells and models: set parameters and submodules as attributes, write `forward`, call the module.
+
+    No `super().__init__()` is needed. Calling the module runs `forward` and marks each node that it makes with the module, so
+    that pictures and errors can name the place.
+    """
+
+    training: bool = True
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The computation. A subclass writes it; the gradients follow."""
+        raise NotImplementedError(f"{type(self).__name__} has no forward: write `def forward(self, x): ...`")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        scope = current_scope.get()
+        token = current_scope.set(Scope(scope.recording, self, scope.step, scope))
+        try:
+            return self.forward(*args, **kwargs)
+        finally:
+            current_scope.reset(token)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Tensor) and value.name is None and value.op is None:
+            value.name = name
+        object.__setattr__(self, name, value)
+
+    # -- what it holds -------------------------------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Tensor | Module]]:
+        """The parameters and modules held directly by this one, in the order they were set."""
+        for name, value in vars(self).items():
+            yield from members(value, name)
+
+    def child_path(self, child: str, below: str) -> str:
+        """The path from here to something below a child."""
+        return f"{child}.{below}"
+
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """This module (its path is empty) and every one below it."""
+        yield "", self
+        for name, child in self.named_children():
+            if isinstance(child, Module):
+                for path, module in child.named_modules():
+                    yield self.child_path(name, path) if path else name, module
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        """Every parameter with its path; one that is shared is listed once, under its first path."""
+        seen: set[Tensor] = set()
+        for path, parameter in self._all_parameters():
+            if parameter not in seen:
+                seen.add(parameter)
+                yield path, parameter
+
+    def _all_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        for name, child in self.named_children():
+            if isinstance(child, Tensor):
+                yield name, child
+            else:
+                yield from ((self.child_path(name, path), parameter) for path, parameter in child._all_parameters())
+
+    def parameters(self) -> list[Tensor]:
+        """Every parameter, in the order of `named_parameters`."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    # -- its numbers ---------------------------------------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Array]:
+        """A copy of every parameter's array, by path."""
+        return {path: parameter.numpy() for path, parameter in self._all_parameters()}
+
+    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+        """Set every parameter from a state dict: of this class, or of PyTorch's where the names agree. All or nothing.
+
+        Raises KeyError if names are missing or unexpected, ValueError if shapes differ; the message lists all of them.
+        """
+        own = dict(self._all_parameters())
+        new = {path: np.asarray(value) for path, value in state.items()}
+        wrong = [f"missing {path}" for path in own if path not in new]
+        wrong += [f"unexpected {path}" for path in new if path not in own]
+        shapes = [
+            f"{path} has shape {new[path].shape}, expected {own[path].shape}"
+            for path in own
+            if path in new and new[path].shape != own[path].shape
+        ]
+        if wrong or shapes:
+            kind = KeyError if wrong else ValueError
+            raise kind(f"load_state_dict into {type(self).__name__}: " + "; ".join(wrong + shapes) + ". Nothing was changed")
+        for path, parameter in own.items():
+            parameter.data = new[path]
+
+    def zero_grad(self) -> None:
+        """Forget the gradients of all parameters: sets them to None."""
+        for parameter in self.parameters():
+            parameter.grad = None
+
+    def train(self, mode: bool = True) -> Self:
+        """Set training mode (dropout acts) here and in every module below."""
+        for _, module in self.named_modules():
+            module.training = mode
+        return self
+
+    def eval(self) -> Self:
+        """Set evaluation mode (dropout does nothing)."""
+        return self.train(False)
+
+    def __repr__(self) -> str:
+        settings = [f"{k}={v!r}" for k, v in vars(self).items() if isinstance(v, int | float | str) and k != "training"]
+        settings += [f"{name}{child.shape}" for name, child in self.named_children() if isinstance(child, Tensor)]
+        lines = [
+            f"  ({name}): " + repr(child).replace("\n", "\n  ")
+            for name, child in self.named_children()
+            if isinstance(child, Module)
+        ]
+        head = f"{type(self).__name__}({', '.join(settings)}"
+        return head + ")" if not lines else head + "\n" + "\n".join(lines) + "\n)"
+
+
+class ModuleList(Module):
+    """A list of modules that is itself one: index it, iterate over it, append to it. A plain list as an attribute does as well."""
+
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        self.modules = list(modules)
+
+    def child_path(self, child: str, below: str) -> str:
+        return f"{child.removeprefix('modules.')}.{below}"
+
+    def append(self, module: Module) -> None:
+        """Add one at the end."""
+        self.modules.append(module)
+
+    def __getitem__(self, index: int) -> Module:
+        return self.modules[index]
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self.modules)
+
+    def __len__(self) -> int:
+        return len(self.modules)
+
+
+class Sequential(ModuleList):
+    """Modules one after the other: Sequential(a, b)(x) is b(a(x))."""
+
+    def __init__(self, *modules: Module) -> None:
+        super().__init__(modules)
+
+    def forward(self, x: Any) -> Any:
+        for module in self.modules:
+            x = module(x)
+        return x

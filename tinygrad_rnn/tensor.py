@@ -1,0 +1,370 @@
+"""The Tensor: an array that remembers where it came from.
+
+A Tensor is a node of the graph: its array, its op (a row of ops.py), its inputs in order, and the op's static parameters.
+`apply` runs a forward and makes a node; `toposort` puts nodes in order; `gradients` walks them backwards. That is all of
+reverse mode. Operators and NumPy's methods are in operators.py.
+"""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
+
+from .operators import Operators
+from .ops import Op, Together, fit
+
+if TYPE_CHECKING:
+    from .nn.module import Module
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+# Time, as nodes know it. Inputs are born before outputs, so order of birth is a topological order; and an array written after
+# the birth of a node that read it is stale.
+clock = itertools.count(1)
+
+
+class Scope(NamedTuple):
+    """Where an op runs: whether it is recorded, in which call of which module, and at which time step."""
+
+    recording: bool = True
+    module: Module | None = None
+    step: int | None = None
+    parent: Scope | None = None
+
+
+current_scope: ContextVar[Scope] = ContextVar("current_scope", default=Scope())  # one per thread and per async task
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within `with no_grad():`, or a function decorated with `@no_grad()`, no graph is recorded."""
+    token = current_scope.set(current_scope.get()._replace(recording=False))
+    try:
+        yield
+    finally:
+        current_scope.reset(token)
+
+
+def lift(x: Any) -> Tensor:
+    """What an op takes as an input. A Python number stays one, so that NumPy's own rule for numbers holds: it never widens."""
+    if isinstance(x, Tensor):
+        return x
+    if type(x) in (float, int, bool):
+        return Tensor.__new__(Tensor)._init_leaf(x)
+    return Tensor(x)
+
+
+def apply(op: Op, *inputs: Any, **params: Any) -> Tensor:
+    """Run one op and make its node."""
+    arrays, requires_grad = [], False
+    for x in inputs:
+        if not isinstance(x, Tensor):
+            return apply(op, *map(lift, inputs), **params)
+        if x._lent is not None:
+            x._settle()
+        if x._requires_grad:
+            requires_grad = True
+        arrays.append(x._data)
+    try:
+        data = op.forward(*arrays, **params)
+    except Exception as error:
+        what = ", ".join(x.describe() for x in inputs)
+        raise type(error)(f"{op.name}: {error} (inputs: {what})") from None
+    if type(data) is not np.ndarray:
+        data = np.asarray(data)
+    scope = current_scope.get()
+    node: Tensor = Tensor.__new__(Tensor)
+    if not scope.recording or not (requires_grad or data.base is not None):
+        return node._init_leaf(data if data.base is None else data.copy())
+    # A view of a constant is recorded as well: edits of the constant reach it, and x[:, t] tells pictures the time.
+    node._data, node._requires_grad, node.op, node.inputs, node.params = data, requires_grad, op, inputs, params
+    node._lent = node._transpose = node.grad = node.name = None
+    node.scope = scope
+    node.birth = node.version = next(clock)
+    return node
+
+
+class Tensor(Operators):
+    """An array of numbers with its history.
+
+    Tensor(array_like, requires_grad=False, dtype=None, name=None) copies its input, so that nobody else can edit it; the dtype
+    is NumPy's for that input. Only floating dtypes can require gradients.
+
+    `grad` is None, or a Tensor of the same shape and dtype: the sum of what every `backward()` has brought here.
+    `==` compares identity, so Tensors can be dict keys; `np.equal` compares elements.
+    """
+
+    __slots__ = ("__weakref__", "_data", "_lent", "_requires_grad", "_transpose", "birth", "grad", "inputs", "name", "op")
+    __slots__ += ("params", "scope", "version")  # type: ignore[assignment]
+
+    apply = staticmethod(apply)
+
+    def __init__(
+        self, data: ArrayLike | Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None, name: str | None = None
+    ) -> None:
+        array = np.array(data._data if isinstance(data, Tensor) else data, dtype=dtype)
+        if array.dtype.kind not in "fiub":
+            raise TypeError(f"Tensor: expected real numbers or bools, got {type(data).__name__} of dtype {array.dtype}")
+        self._init_leaf(array, name)
+        self.requires_grad = requires_grad
+
+    def _init_leaf(self, array: Array, name: str | None = None) -> Tensor:
+        self._data: Array = array
+        self._lent: tuple[weakref.ref[Array], Array] | None = None
+        self._requires_grad = False
+        self._transpose: weakref.ref[Tensor] | None = None
+        self.grad: Tensor | None = None
+        self.name = name
+        self.op: Op | None = None
+        self.inputs: tuple[Tensor, ...] = ()
+        self.params: dict[str, Any] = {}
+        self.scope = current_scope.get()
+        self.birth = self.version = next(clock)
+        return self
+
+    # -- the array ---------------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> Array:
+        """The array itself. A leaf's may be edited or assigned (`w.data -= 0.1 * w.grad.data`); a computed one is read-only.
+
+        A graph that has read a leaf notices if the leaf is edited before `backward()`, and refuses to use it.
+        """
+        if self.op is not None:
+            view = self._data.view()
+            view.flags.writeable = False
+            return view
+        if self._lent is not None:
+            self._settle()
+        if self._lent is None:
+            lent = np.asarray(memoryview(self._data))  # every view of it keeps `lent` alive, so we see when all are gone
+            self._lent = weakref.ref(lent), self._data.copy()
+            return lent
+        return self._lent[0]() if self._lent[0]() is not None else self.data  # type: ignore[return-value]
+
+    @data.setter
+    def data(self, value: ArrayLike | Tensor) -> None:
+        if self.op is not None:
+            raise RuntimeError(
+                f"cannot assign .data of {self.describe()}: it was computed by {self.op.name}. "
+                "Only leaves can be changed; to cut the history off, use .detach()"
+            )
+        value = value._data if isinstance(value, Tensor) else np.asarray(value)
+        if value.shape != self._data.shape:
+            raise ValueError(f"cannot assign data of shape {value.shape} to {self.describe()}: the shapes must be equal")
+        if not np.shares_memory(value, self._data):  # `w.data -= step` has already written in place
+            self._data = value.astype(self._data.dtype)
+            self._lent = None
+        self.version = next(clock)
+
+    def subtract_(self, step: Array) -> None:
+        """Subtract in place, as an optimiser does; a graph that has read the old values will refuse to be walked."""
+        self._data -= step
+        self.version = next(clock)
+
+    def _settle(self) -> None:
+        """Has anyone written into the array that `.data` lent out? If so, this is a new version of it."""
+        alias, before = self._lent  # type: ignore[misc]
+        if before.tobytes() != self._data.tobytes():
+            self.version = next(clock)
+            before = self._data.copy()
+        self._lent = None if alias() is None else (alias, before)
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether `backward()` computes a gradient for this Tensor."""
+        return self._requires_grad
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if self.op is not None and value != self._requires_grad:
+            raise RuntimeError(f"requires_grad can be set on leaves only, and {self.describe()} was computed by {self.op.name}")
+        if value and self.dtype.kind != "f":
+            raise TypeError(
+                f"Only Tensors of floating point dtype can require gradients, got {self.dtype}. "
+                "Write tg.Tensor(data, dtype=np.float32, requires_grad=True)"
+            )
+        self._requires_grad = bool(value)
+
+    def named(self, name: str) -> Tensor:
+        """Give this node a name that pictures, records and errors use; returns the same Tensor, so it can end an expression."""
+        self.name = name
+        return self
+
+    def detach(self) -> Tensor:
+        """A copy without history."""
+        return Tensor(self._data, name=self.name)
+
+    def numpy(self) -> Array:
+        """A copy of the array, yours to edit."""
+        return np.array(self._data)
+
+    def describe(self) -> str:
+        """What errors call this Tensor: its name, or the op that made it, with shape and dtype."""
+        what = repr(self.name) if self.name else f"the result of {self.op.name}" if self.op else "a Tensor"
+        return f"{what} (shape {self.shape}, {self.dtype})"
+
+    @property
+    def T(self) -> Tensor:
+        """The axes reversed. While a graph holds `w.T` of a leaf, asking again gives the same node: its uses then add up in
+        one product, however many time steps there are."""
+        shared = self._transpose() if self._transpose is not None else None
+        if shared is not None and self._lent is not None:
+            self._settle()
+        recording = current_scope.get().recording
+        if shared is not None and recording and shared.birth > self.version and shared._requires_grad == self._requires_grad:
+            return shared
+        result = self.transpose()
+        if recording and self.op is None:
+            self._transpose = weakref.ref(result)
+        return result
+
+    # -- backward ------------------------------------------------------------------------------------------------------------
+
+    def backward(self, gradient: ArrayLike | Tensor | None = None, create_graph: bool = False) -> None:
+        """Add d(self)/d(leaf), weighted by `gradient`, to `.grad` of every leaf that requires it.
+
+        gradient: dL/d(self), of self's shape; may be left out for a scalar. create_graph: make the gradients differentiable.
+        """
+        if not self._requires_grad:
+            raise RuntimeError(
+                f"{self.describe()} does not require grad and has no graph: make a leaf with requires_grad=True, "
+                "and compute outside of no_grad()"
+            )
+        for leaf, g in gradients([self], [self._seed(gradient)], create_graph).items():
+            g = g if create_graph else Tensor.__new__(Tensor)._init_leaf(g)
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+
+    def _seed(self, gradient: ArrayLike | Tensor | None) -> Tensor:
+        if gradient is None:
+            if self._data.size != 1:
+                raise RuntimeError(
+                    f"grad can be implicitly created only for scalar outputs, and this is {self.describe()}. "
+                    f"Reduce it first (.sum(), .mean()), or pass gradient= of shape {self.shape}"
+                )
+            return Tensor(np.ones_like(self._data))
+        seed = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
+        if seed.shape != self.shape:
+            raise ValueError(f"backward: gradient has shape {seed.shape}, expected that of {self.describe()}")
+        return seed if seed.dtype == self.dtype else seed.astype(self.dtype)
+
+    # -- NumPy's protocols: what joins the graph is filled in by numpy_api.py ------------------------------------------------
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return numpy_handlers["ufunc"](ufunc, method, inputs, kwargs)
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: Any, kwargs: Any) -> Any:
+        return numpy_handlers["function"](function, args, kwargs)
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> Array:
+        if self._requires_grad:
+            raise TypeError(
+                f"{self.describe()} requires grad, and a plain array would lose it. Write .numpy() for the numbers alone; "
+                "a function of NumPy joins the graph if it is in the table (see tg.functions)"
+            )
+        return np.array(self._data, dtype=dtype)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        if self.op is not None:
+            raise RuntimeError(f"only leaves can be copied, and {self.describe()} was computed: use .detach()")
+        copy = type(self).__new__(type(self))._init_leaf(self._data.copy(), self.name)
+        copy._requires_grad = self._requires_grad
+        return copy
+
+
+numpy_handlers: dict[str, Callable[..., Any]] = {}
+
+
+def toposort(*roots: Tensor) -> list[Tensor]:
+    """All that the roots were computed from, and the roots: every node after its inputs."""
+    seen, stack = set(roots), list(roots)
+    while stack:
+        for x in stack.pop().inputs:
+            if x not in seen:
+                seen.add(x)
+                stack.append(x)
+    return sorted(seen, key=attrgetter("birth"))
+
+
+def gradients(roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bool = False) -> dict[Tensor, Any]:
+    """Walk the graph backwards: the gradient of sum(seed * root) for every leaf that requires one.
+
+    Arrays, each nobody else's; Tensors with a graph of their own if create_graph. Nothing is written to any node.
+    """
+    token = current_scope.set(current_scope.get()._replace(recording=create_graph))
+    try:
+        return _walk(roots, seeds, create_graph)
+    finally:
+        current_scope.reset(token)
+
+
+def _walk(roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bool) -> dict[Tensor, Any]:
+    sums: dict[Tensor, Any] = {}  # the gradient of a node, as far as it has been added up
+    ours: set[Tensor] = set()  # the nodes whose sum is an array made here, which may be added to in place
+    waiting: dict[Tensor, dict[Together, list[Any]]] = {}  # uses whose gradients are computed together
+    found: dict[Tensor, Any] = {}
+    for root, seed in zip(roots, seeds, strict=True):
+        g = seed if create_graph else seed._data
+        sums[root] = sums[root] + g if root in sums else g
+
+    for node in reversed(toposort(*roots)):
+        for x in node.inputs:
+            if x._lent is not None:
+                x._settle()
+            if x.version > node.birth:
+                raise _stale(x, node)
+        if not node._requires_grad:
+            continue
+
+        g = sums.pop(node, None)
+        for rule, uses in waiting.pop(node, {}).items():
+            g = rule.rule(uses) if g is None else g + rule.rule(uses)
+            ours.add(node)
+        if g is None:
+            continue
+        if g.shape != node._data.shape:
+            g = fit(g, node._data.shape)
+            ours.add(node)
+        if g.dtype != node._data.dtype:
+            g = g.astype(node._data.dtype)
+        if node.op is None:
+            found[node] = g if create_graph else np.asarray(g) if node in ours else np.array(g)
+            continue
+
+        inputs = [x if create_graph and type(x._data) is np.ndarray else x._data for x in node.inputs]
+        out = node if create_graph else node._data
+        for x, rule in zip(node.inputs, node.op.rules_for(len(inputs)), strict=True):
+            if rule is None or not x._requires_grad:
+                continue
+            if rule.__class__ is Together:
+                waiting.setdefault(x, {}).setdefault(rule, []).append((g, inputs, node.params))
+                continue
+            new, old = rule(g, out, *inputs, **node.params), sums.get(x)
+            if old is None:
+                sums[x] = new
+            elif old.shape != new.shape:  # uses of different shapes: each is summed to x's own before they are added
+                sums[x] = fit(old, x._data.shape) + fit(new, x._data.shape)
+            elif x in ours and not create_graph:
+                old += new
+                sums[x] = old
+            else:
+                sums[x] = old + new
+                ours.add(x)
+    return found
+
+
+def _stale(x: Tensor, reader: Tensor) -> RuntimeError:
+    assert reader.op is not None
+    return RuntimeError(
+        f"one of the tensors needed for gradient computation has been modified by an in-place operation: {x.describe()}, "
+        f"read by {reader.op.name}, is at version {x.version}; expected version {reader.birth} or earlier. "
+        "Call backward() before you change it, or run the forward pass again"
+    )
