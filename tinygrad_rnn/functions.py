@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from . import ops
-from .operators import Axis, normal
+from .operators import Axis, normal, unpacked
 from .tensor import Tensor, apply, lift
 
 __all__ = [
     "abs", "add", "broadcast_to", "clip", "concatenate", "cos", "divide", "dot", "einsum", "exp", "expand_dims", "log",
-    "log1p", "logaddexp", "logaddexp", "matmul", "max", "maximum", "mean", "min", "minimum", "moveaxis", "multiply", "negative", "outer", "power", "prod",
-    "ravel", "relu", "reshape", "sigmoid", "sin", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum",
-    "swapaxes", "tanh", "transpose", "var", "where",
+    "log1p", "logaddexp", "matmul", "max", "maximum", "mean", "min", "minimum", "moveaxis", "multiply", "negative", "outer",
+    "power", "prod", "ravel", "relu", "reshape", "sigmoid", "sin", "split", "sqrt", "square", "squeeze", "stack", "std",
+    "subtract", "sum", "swapaxes", "tanh", "transpose", "var", "where",
 ]  # fmt: skip
+
+
+def tensor(x: Any) -> Tensor:
+    """x as a Tensor with axes to speak of, which the Python numbers in an expression have not."""
+    return x if isinstance(x, Tensor) else Tensor(x)
 
 
 # -- elementwise -------------------------------------------------------------------------------------------------------------
@@ -78,7 +85,7 @@ def tanh(x: Any) -> Tensor:
 
 def sigmoid(x: Any) -> Tensor:
     """The logistic function 1 / (1 + exp(-x)), without overflow at any x."""
-    return apply(ops.SIGMOID, x)
+    return apply(ops.SIGMOID, tensor(x))
 
 
 def relu(x: Any) -> Tensor:
@@ -131,9 +138,9 @@ def where(condition: Any, x: Any, y: Any) -> Tensor:
     return apply(ops.WHERE, condition, x, y)
 
 
-def clip(x: Any, a_min: Any = None, a_max: Any = None) -> Tensor:
-    """Each element limited to [a_min, a_max]; the gradient passes where nothing was cut off, the bounds included."""
-    return lift(x).clip(a_min, a_max)
+def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Tensor:
+    """Each element limited to [a_min, a_max], or [min, max]; the gradient passes where nothing is cut off, bounds included."""
+    return lift(x).clip(a_min if min is None else min, a_max if max is None else max)
 
 
 # -- products ----------------------------------------------------------------------------------------------------------------
@@ -151,12 +158,14 @@ def dot(a: Any, b: Any) -> Tensor:
 
 def outer(a: Any, b: Any) -> Tensor:
     """a_i * b_j for all i and j; both are flattened first."""
-    return lift(a).reshape(-1, 1) * lift(b).reshape(1, -1)
+    return tensor(a).reshape(-1, 1) * tensor(b).reshape(1, -1)
 
 
 def einsum(subscripts: str, *operands: Any) -> Tensor:
     """Einstein's summation, for example einsum("tbe,eh->tbh", x, w). Letters that repeat and "..." are as in NumPy."""
-    tensors = [lift(x) for x in operands]
+    if not isinstance(subscripts, str):
+        raise TypeError(f'einsum: expected subscripts such as "ij,jk->ik" first, got a {type(subscripts).__name__}')
+    tensors = [tensor(x) for x in operands]
     spec = explicit(subscripts, [x.ndim for x in tensors])
     return apply(ops.EINSUM, *tensors, spec=spec)
 
@@ -187,89 +196,89 @@ def explicit(subscripts: str, ranks: Sequence[int]) -> str:
 
 def sum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The sum over `axis`: None for all of them, an int, or a tuple of ints."""
-    return lift(x).sum(axis, keepdims)
+    return tensor(x).sum(axis, keepdims)
 
 
 def mean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The mean over `axis`."""
-    return lift(x).mean(axis, keepdims)
+    return tensor(x).mean(axis, keepdims)
 
 
 def max(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element over `axis`; ties share the gradient evenly."""
-    return lift(x).max(axis, keepdims)
+    return tensor(x).max(axis, keepdims)
 
 
 def min(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element over `axis`; ties share the gradient evenly."""
-    return lift(x).min(axis, keepdims)
+    return tensor(x).min(axis, keepdims)
 
 
 def prod(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The product over `axis`."""
-    return lift(x).prod(axis, keepdims)
+    return tensor(x).prod(axis, keepdims)
 
 
 def var(x: Any, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
     """The variance over `axis`."""
-    return lift(x).var(axis, ddof, keepdims)
+    return tensor(x).var(axis, ddof, keepdims)
 
 
 def std(x: Any, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
     """The standard deviation over `axis`."""
-    return lift(x).std(axis, ddof, keepdims)
+    return tensor(x).std(axis, ddof, keepdims)
 
 
 # -- shapes ------------------------------------------------------------------------------------------------------------------
 
 
-def reshape(x: Any, shape: int | tuple[int, ...]) -> Tensor:
+def reshape(x: Any, shape: int | Sequence[int]) -> Tensor:
     """The same elements in another shape; -1 for what remains."""
-    return lift(x).reshape(shape)
+    return tensor(x).reshape(shape)
 
 
 def ravel(x: Any) -> Tensor:
     """The elements in one axis."""
-    return lift(x).ravel()
+    return tensor(x).ravel()
 
 
 def transpose(x: Any, axes: Sequence[int] | None = None) -> Tensor:
     """The axes in another order; by default reversed."""
-    return lift(x).transpose(*(() if axes is None else (tuple(axes),)))
+    return tensor(x).transpose(*(() if axes is None else (tuple(axes),)))
 
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
     """Two axes exchanged."""
-    return lift(x).swapaxes(axis1, axis2)
+    return tensor(x).swapaxes(axis1, axis2)
 
 
 def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Axes moved to other places; the rest keep their order."""
-    x = lift(x)
+    x = tensor(x)
     order = np.moveaxis(np.empty(tuple(range(x.ndim)), bool), source, destination).shape
     return x.transpose(order)
 
 
 def squeeze(x: Any, axis: Axis = None) -> Tensor:
     """Without the axes of length 1, or without those named."""
-    return lift(x).squeeze(axis)
+    return tensor(x).squeeze(axis)
 
 
 def expand_dims(x: Any, axis: int | tuple[int, ...]) -> Tensor:
     """With a new axis of length 1 at each place named."""
-    x = lift(x)
+    x = tensor(x)
     return x.reshape(np.expand_dims(np.empty(x.shape, bool), axis).shape)
 
 
-def broadcast_to(x: Any, shape: int | tuple[int, ...]) -> Tensor:
+def broadcast_to(x: Any, shape: int | Sequence[int]) -> Tensor:
     """Repeated to a shape; the gradient is summed over the repeats."""
-    return apply(ops.BROADCAST_TO, x, shape=shape)
+    return apply(ops.BROADCAST_TO, x, shape=unpacked((shape,)))
 
 
 def concatenate(arrays: Sequence[Any], axis: int | None = 0) -> Tensor:
     """Joined along an axis they have; axis=None flattens them first."""
     if axis is None:
-        arrays, axis = [lift(x).ravel() for x in arrays], 0
+        arrays, axis = [tensor(x).ravel() for x in arrays], 0
     return apply(ops.CONCATENATE, *arrays, axis=axis)
 
 
@@ -280,17 +289,26 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
 
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Cut into equal sections (an int), or at the given indices: the gates of a cell are split(z, 4, axis=-1)."""
-    x = lift(x)
+    x = tensor(x)
+    sections = isinstance(indices_or_sections, int | np.integer)
+    where = int(indices_or_sections) if sections else tuple(map(int, indices_or_sections))
     axis = normal(axis, x.ndim)
-    length = x.shape[axis]
-    if isinstance(indices_or_sections, int | np.integer):
-        if indices_or_sections < 1 or length % indices_or_sections:
-            raise ValueError(f"split: axis {axis} of {x.describe()} is not {indices_or_sections} equal sections")
-        bounds = tuple(range(0, length + 1, length // indices_or_sections))
+    return [apply(ops.SPLIT, x, **piece) for piece in pieces(x.shape[axis], where, axis)]
+
+
+@lru_cache
+def pieces(length: int, where: int | tuple[int, ...], axis: int) -> list[dict[str, Any]]:
+    """The parameters of each piece of an axis that is split."""
+    if isinstance(where, int):
+        if where < 1 or length % where:
+            raise ValueError(f"split: an axis of length {length} cannot be cut into {where} equal sections")
+        bounds = tuple(range(0, length + 1, length // where)) if length else (0,) * (where + 1)
     else:
-        bounds = (0, *(builtins.min(i if i >= 0 else i + length, length) for i in indices_or_sections), length)
+        bounds = (0, *(slice(i).indices(length)[1] for i in where), length)
+        if list(bounds) != sorted(bounds):
+            raise ValueError(f"split: expected indices in ascending order, got {list(where)}")
     lead = (slice(None),) * axis
     return [
-        apply(ops.SPLIT, x, key=(*lead, slice(start, stop)), piece=i, bounds=bounds, axis=axis)
-        for i, (start, stop) in enumerate(zip(bounds, bounds[1:], strict=False))
+        {"key": (*lead, slice(start, stop)), "piece": i, "bounds": bounds, "axis": axis}
+        for i, (start, stop) in enumerate(pairwise(bounds))
     ]

@@ -1,6 +1,6 @@
 """Is a gradient right? Move each number of each input a little, run the forward pass again, and see how the output moves.
 
-`gradcheck(f, inputs)` holds what `backward()` says against these differences, and with `gradient=[...]` what you derived by hand.
+`gradcheck(f, inputs)` holds what `backward()` says against that, and with `gradient=[...]` what you derived by hand.
 Each number of the output is followed by itself (the full Jacobian), so that errors cannot cancel.
 """
 
@@ -102,12 +102,15 @@ def flat(outs: Sequence[Tensor]) -> Array:
 def jacobians(outs: Sequence[Tensor], leaves: Iterable[Tensor], create_graph: bool) -> list[Array]:
     """For each leaf an array of shape (numbers in the outputs, *leaf.shape): one backward walk per number."""
     result = {leaf: np.zeros((len(flat(outs)), *leaf.shape)) for leaf in leaves}
-    for row, (out, at) in enumerate((out, at) for out in outs for at in np.ndindex(out.shape)):
-        seed = np.zeros(out.shape)
-        seed[at] = 1
-        for leaf, g in gradients([out], [Tensor(seed)], create_graph).items():
-            if leaf in result:
-                result[leaf][row] = g._data if isinstance(g, Tensor) else g
+    row = 0
+    for out in outs:
+        for at in np.ndindex(out.shape):
+            seed = np.zeros(out.shape)
+            seed[at] = 1
+            for leaf, g in gradients([out], [Tensor(seed)], create_graph).items():
+                if leaf in result:
+                    result[leaf][row] = g._data if isinstance(g, Tensor) else g
+            row += 1
     return [result[leaf] for leaf in leaves]
 
 
@@ -121,7 +124,9 @@ def differences(f: Callable[..., Any], args: Sequence[Any], leaf: Tensor, eps: f
             array[at] = high = saved[at] + step
             above = flat(evaluate(f, args))
             array[at] = low = saved[at] - step
-            slopes[:, *at] = (above - flat(evaluate(f, args))) / (high - low)
+            below = flat(evaluate(f, args))
+            with np.errstate(all="ignore"):
+                slopes[:, *at] = (above - below) / (high - low)
             array[at] = saved[at]
     finally:
         array[...] = saved
@@ -140,18 +145,19 @@ def own_gradient(given: Sequence[Any], args: Sequence[Any], outs: Sequence[Tenso
 
 def compare(who: tuple[str, str], each: Iterable[tuple[str, Any, Array, Array]], places: Sequence[str]) -> None:
     """Raise unless each (input, Jacobian claimed, Jacobian known, slack) agrees."""
-    verdicts = {f"{name}, shape {known.shape[1:]}": verdict(who, claim, known, slack, places) for name, claim, known, slack in each}
+    verdicts = {name: verdict(who, claim, known, slack, places) for name, claim, known, slack in each}
     if any(text.startswith("WRONG") for text in verdicts.values()):
-        lines = [f"  {name}: {text}" for name, text in verdicts.items()]
-        raise GradcheckError("\n".join([f"{who[0]} disagrees with {who[1]}", *lines]))
+        lines = [f"\n  {name}: {text}" for name, text in verdicts.items()]
+        raise GradcheckError(f"{who[0]} disagrees with {who[1]}" + "".join(lines))
 
 
 def verdict(who: tuple[str, str], claim: Any, known: Array, slack: Array, places: Sequence[str]) -> str:
     if claim is None:
         return "not compared"
     if claim.shape != known.shape:
-        return f"WRONG, {who[0]} has shape {claim.shape[1:]}"
-    gap = np.abs(claim - known)
+        return f"WRONG, {who[0]} has shape {claim.shape[1:]}, expected {known.shape[1:]}"
+    with np.errstate(all="ignore"):
+        gap = np.abs(claim - known)
     excess = np.where(np.isfinite(gap), gap - slack, np.inf)
     if not (excess > 0).any():
         return "agrees"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -29,28 +29,29 @@ class Operators:
         apply: Callable[..., Tensor]
 
         def describe(self) -> str: ...
+        def detach(self) -> Tensor: ...
 
     # -- shape and numbers ---------------------------------------------------------------------------------------------------
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The length of each axis."""
-        return np.shape(self._data)
+        return self._data.shape if type(self._data) is np.ndarray else ()
 
     @property
     def ndim(self) -> int:
         """The number of axes."""
-        return np.ndim(self._data)
+        return self._data.ndim if type(self._data) is np.ndarray else 0
 
     @property
     def size(self) -> int:
         """The number of elements."""
-        return np.size(self._data)
+        return self._data.size if type(self._data) is np.ndarray else 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The dtype of the elements."""
-        return np.asarray(self._data).dtype
+        return self._data.dtype if type(self._data) is np.ndarray else np.asarray(self._data).dtype
 
     def item(self) -> Any:
         """The only element, as a Python number."""
@@ -150,16 +151,23 @@ class Operators:
     def __le__(self, other: Any) -> Tensor:
         return np.less_equal(self, other)  # type: ignore[return-value]
 
+    def __and__(self, other: Any) -> Tensor:
+        return np.bitwise_and(self, other)  # type: ignore[return-value]
+
+    def __or__(self, other: Any) -> Tensor:
+        return np.bitwise_or(self, other)  # type: ignore[return-value]
+
     def __invert__(self) -> Tensor:
-        return np.logical_not(self)  # type: ignore[return-value]
+        return np.invert(self)  # type: ignore[return-value]
 
     # `h += x` makes a new node and rebinds the name h. For a parameter that would leave the parameter itself unchanged.
 
     def _in_place(self, symbol: str, result: Tensor) -> Tensor:
         if self._requires_grad and self.op is None:
             raise RuntimeError(
-                f"`{symbol}` on {self.describe()}, a leaf that requires grad: it would bind the name to a new Tensor and leave "
-                f"this one as it was. To update it, write `p.data {symbol} ...`; for a new Tensor, `q = p {symbol[0]} ...`"
+                f"`{symbol}` on {self.describe()}, a leaf that requires grad: it would bind the name to a new Tensor and "
+                f"leave this one as it was. To update it, write `p.data {symbol} ...`; for a new Tensor, "
+                f"`q = p {symbol[:-1]} ...`"
             )
         return result
 
@@ -174,6 +182,12 @@ class Operators:
 
     def __itruediv__(self, other: Any) -> Tensor:  # type: ignore[misc]
         return self._in_place("/=", self / other)
+
+    def __ipow__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self._in_place("**=", self**other)
+
+    def __imatmul__(self, other: Any) -> Tensor:  # type: ignore[misc]
+        return self._in_place("@=", self @ other)
 
     # -- indexing ------------------------------------------------------------------------------------------------------------
 
@@ -212,7 +226,7 @@ class Operators:
         """The variance over `axis`: mean((x - mean(x))**2), or with ddof the sum divided by n - ddof."""
         centred = self - self.mean(axis, keepdims=True)
         n = ops.count(self, axis)
-        return (centred * centred).mean(axis, keepdims) * (n / (n - ddof))
+        return (centred * centred).sum(axis, keepdims) / (n - ddof)
 
     def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
         """The square root of the variance."""
@@ -228,10 +242,10 @@ class Operators:
 
     def dot(self, other: Any) -> Tensor:
         """NumPy's dot: a matrix product; for higher ranks the sum over self's last axis and other's last but one."""
+        if self.ndim == 0 or np.ndim(other) == 0:
+            return self * other
         if not isinstance(other, Operators):
             other = self.apply(ops.ASTYPE, other, dtype=np.asarray(other).dtype)
-        if self.ndim == 0 or other.ndim == 0:
-            return self * other
         if self.ndim <= 2 and other.ndim <= 2:
             return self @ other
         letters = "abcdefghijklmnopqrstuvwxyz"
@@ -242,7 +256,7 @@ class Operators:
 
     def reshape(self, *shape: Any) -> Tensor:
         """The same elements in another shape: reshape(2, 3) or reshape((2, 3)); -1 for what remains."""
-        return self.apply(ops.RESHAPE, self, shape=shape[0] if len(shape) == 1 else shape)
+        return self.apply(ops.RESHAPE, self, shape=unpacked(shape))
 
     def ravel(self) -> Tensor:
         """The elements in one axis."""
@@ -254,8 +268,8 @@ class Operators:
 
     def transpose(self, *axes: Any) -> Tensor:
         """The axes in another order; without arguments, reversed."""
-        order = axes[0] if len(axes) == 1 and not isinstance(axes[0], int) else axes
-        order = tuple(reversed(range(self.ndim))) if not order else tuple(normal(a, self.ndim) for a in order)
+        order = unpacked(axes)
+        order = tuple(range(self.ndim))[::-1] if order in ((), (None,)) else tuple(normal(a, self.ndim) for a in order)
         if sorted(order) != list(range(self.ndim)):
             raise ValueError(f"transpose: axes {axes} are not a permutation of the {self.ndim} axes of {self.describe()}")
         return self.apply(ops.TRANSPOSE, self, axes=order)
@@ -272,8 +286,14 @@ class Operators:
         return self.reshape(np.squeeze(np.empty(self.shape, bool), axis=axis).shape)
 
     def astype(self, dtype: DTypeLike) -> Tensor:
-        """In another dtype; the gradient comes back in this one."""
-        return self.apply(ops.ASTYPE, self, dtype=np.dtype(dtype))
+        """In another dtype; the gradient comes back in this one. Integers and bools are constants."""
+        kept = self if np.dtype(dtype).kind == "f" else self.detach()
+        return self.apply(ops.ASTYPE, kept, dtype=np.dtype(dtype))
+
+
+def unpacked(args: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The numbers of f(2, 3), or of f((2, 3))."""
+    return tuple(args[0]) if len(args) == 1 and hasattr(args[0], "__len__") else args
 
 
 def normal(axis: int, ndim: int) -> int:
@@ -297,5 +317,5 @@ def plain_key(key: Any) -> Any:
     if isinstance(key, Operators):
         return key._data.copy()
     if isinstance(key, np.ndarray | list):
-        return np.array(key)
+        return np.array(key, dtype=np.intp if isinstance(key, list) and not key else None)
     return key

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,16 @@ def op(name: str, forward: Rule, *rules: Rule | Together | None, variadic: bool 
 # -- what the rows share -----------------------------------------------------------------------------------------------------
 
 
+HALF = {np.dtype(t): np.array(0.5, t) for t in (np.float16, np.float32, np.float64, np.longdouble)}  # quicker than a number
+
+
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)) as tanh(x/2)/2 + 1/2: nothing overflows, and one pass of tanh in place."""
-    y = np.asarray(x * 0.5)
+    half = HALF.get(x.dtype, HALF[np.dtype(np.float64)])
+    y = np.asarray(x * half)
     np.tanh(y, out=y)
-    y *= 0.5
-    y += 0.5
+    y *= half
+    y += half
     return y
 
 
@@ -89,8 +94,8 @@ def matmul_db(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
     """d(a @ b)/db: a.T @ g. For a matrix b every leading axis of a and g, and every use, only adds rows to one product."""
     b = uses[0][1][1]
     if b.ndim == 2:
-        rows = [a.reshape(-1, b.shape[0]) for _, (a, _), _ in uses]
-        grads = [g.reshape(-1, b.shape[1]) for g, _, _ in uses]
+        rows = [as_rows(a) for _, (a, _), _ in uses]
+        grads = [as_rows(g) for g, _, _ in uses]
         if len(uses) == 1:
             return matmul(rows[0].T, grads[0])
         return matmul(np.concatenate(rows).T, np.concatenate(grads))
@@ -100,9 +105,12 @@ def matmul_db(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
 def _matmul_db_one(g: Any, a: Any, b: Any) -> Any:
     if a.ndim == 1:
         return g * a if b.ndim == 1 else a[:, None] * g[..., None, :]
-    if b.ndim == 1:
-        return (g[..., None] * a).reshape(-1, b.shape[0]).sum(axis=0)
-    return fit(matmul(a.swapaxes(-1, -2), g), b.shape)
+    return fit(g[..., None] * a if b.ndim == 1 else matmul(a.swapaxes(-1, -2), g), b.shape)
+
+
+def as_rows(x: Any) -> Any:
+    """A matrix with the last axis of `x`, and all that lead to it in one."""
+    return x if x.ndim == 2 else x.reshape((prod(x.shape[:-1]), x.shape[-1]))
 
 
 def total(terms: Iterable[Any]) -> Any:
@@ -132,7 +140,7 @@ def count(x: Any, axis: Any) -> int:
     """How many elements of `x` a reduction over `axis` puts into each result."""
     if axis is None:
         return int(x.size)
-    return int(np.prod([x.shape[a] for a in (axis if isinstance(axis, tuple) else (axis,))]))
+    return prod(x.shape[a] for a in (axis if isinstance(axis, tuple) else (axis,)))
 
 
 def ties(g: Any, out: Any, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -177,18 +185,23 @@ def index_dx(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
 
 
 def split_dx(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
-    """The gradient of what was split: its pieces' gradients joined again, if each piece was used."""
+    """The gradient of what was split: its pieces' gradients joined again, if each piece was used once."""
     bounds, axis = uses[0][2]["bounds"], uses[0][2]["axis"]
-    whole = len(uses) == len(bounds) - 1 and all(params["bounds"] is bounds for _, _, params in uses)
-    if not whole:
+    found = {params["piece"]: g for g, _, params in uses if params["bounds"] is bounds}
+    if not len(uses) == len(found) == len(bounds) - 1:
         return index_dx(uses)
-    return np.concatenate([g for g, _, _ in sorted(uses, key=lambda use: use[2]["piece"])], axis=axis)
+    return np.concatenate([found[i] for i in range(len(found))], axis=axis)
 
 
 def call(name: str, *inputs: Any, **params: Any) -> Any:
     """Run a row that NumPy has no name for, on arrays or on Tensors."""
     join = next((x.apply for x in inputs if not isinstance(x, np.ndarray | np.generic)), None)
     return TABLE[name].forward(*inputs, **params) if join is None else join(TABLE[name], *inputs, **params)
+
+
+def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The permutation that undoes a permutation."""
+    return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
 def piece_of(i: int, arrays: Sequence[Any], axis: int) -> tuple[Any, ...]:
@@ -205,11 +218,10 @@ def einsum_dx(i: int, g: Any, out: Any, *xs: Any, spec: str) -> Any:
     known = set(result).union(*rest)
     letters = "".join(c for j, c in enumerate(mine) if c in known and c not in mine[:j])
     grad = np.einsum(",".join([result, *rest]) + "->" + letters, g, *(x for j, x in enumerate(xs) if j != i))
-    distinct = "".join(dict.fromkeys(mine))
-    sizes = dict(zip(mine, xs[i].shape, strict=True)) | dict(zip(letters, grad.shape, strict=True))
-    grad = grad.reshape(tuple(sizes[c] if c in letters else 1 for c in distinct))
-    grad = np.broadcast_to(grad, tuple(sizes[c] for c in distinct))
-    if distinct == mine:
+    sizes, there = dict(zip(mine, xs[i].shape, strict=True)), dict(zip(letters, grad.shape, strict=True))
+    grad = grad.reshape(tuple(there.get(c, 1) for c in sizes))
+    grad = np.broadcast_to(grad, tuple(there.get(c, 1) if n == 1 else n for c, n in sizes.items()))
+    if len(sizes) == len(mine):
         return grad
     return call("scatter", grad, keys=[diagonal(mine, sizes)], shape=xs[i].shape)
 
@@ -221,7 +233,7 @@ def diagonal(letters: str, sizes: dict[str, int]) -> tuple[Any, ...]:
     return tuple(grids[distinct.index(c)] for c in letters)
 
 
-# -- the table -----------------------------------------------------------------------------------------------------------------
+# -- the table ----------------------------------------------------------------------------------------------------------------
 # fmt: off
 
 # Elementwise, one input.
@@ -233,8 +245,8 @@ SQRT     = op("sqrt",     np.sqrt,       lambda g, out, x: g * 0.5 / out)
 ABS      = op("abs",      np.absolute,   lambda g, out, x: g * np.sign(x))
 SIN      = op("sin",      np.sin,        lambda g, out, x: g * np.cos(x))
 COS      = op("cos",      np.cos,        lambda g, out, x: -g * np.sin(x))
-TANH     = op("tanh",     np.tanh,       lambda g, out, x: g * (1 - out * out))
-SIGMOID  = op("sigmoid",  sigmoid,       lambda g, out, x: g * (out * (1 - out)))
+TANH     = op("tanh",     np.tanh,       lambda g, out, x: g - g * out * out)
+SIGMOID  = op("sigmoid",  sigmoid,       lambda g, out, x: g * (out - out * out))
 RELU     = op("relu",     lambda x: np.maximum(x, 0), lambda g, out, x: g * (out > 0))
 ASTYPE   = op("astype",   lambda x, dtype: x.astype(dtype), lambda g, out, x, dtype: g)
 
@@ -257,8 +269,8 @@ WHERE    = op("where",    np.where,      None, lambda g, out, c, x, y: np.where(
                                                lambda g, out, c, x, y: np.where(c, 0, g))
 CLIP     = op("clip",     lambda x, low, high: np.minimum(np.maximum(x, low), high),
                                          lambda g, out, x, low, high: g * (x >= low) * (x <= high),
-                                         lambda g, out, x, low, high: g * (x < low),
-                                         lambda g, out, x, low, high: g * (x > high))
+                                         lambda g, out, x, low, high: g * (x < low) * (low <= high),
+                                         lambda g, out, x, low, high: g * (np.maximum(x, low) > high))
 
 # Products.
 MATMUL   = op("matmul",   matmul,        matmul_da, Together(matmul_db))
@@ -276,7 +288,7 @@ PROD     = op("prod",     lambda x, axis, keepdims: np.multiply.reduce(x, axis=a
 
 # Shapes.
 RESHAPE  = op("reshape",  lambda x, shape: x.reshape(shape),      lambda g, out, x, shape: g.reshape(x.shape))
-TRANSPOSE = op("transpose", lambda x, axes: x.transpose(axes),    lambda g, out, x, axes: g.transpose(np.argsort(axes)))
+TRANSPOSE = op("transpose", lambda x, axes: x.transpose(axes),    lambda g, out, x, axes: g.transpose(inverse(axes)))
 BROADCAST_TO = op("broadcast_to", lambda x, shape: np.broadcast_to(x, shape), lambda g, out, x, shape: g)
 CONCATENATE = op("concatenate", lambda *xs, axis: np.concatenate(xs, axis=axis),
                  lambda i, g, out, *xs, axis: g[piece_of(i, xs, axis)], variadic=True)

@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from .nn.module import Module
 
 Array = np.ndarray[Any, np.dtype[Any]]
+ndarray, new = np.ndarray, object.__new__  # used once per op, so worth a shorter way to them
 
 # Time, as nodes know it. Inputs are born before outputs, so order of birth is a topological order; and an array written after
 # the birth of a node that read it is stale.
-clock = itertools.count(1)
+tick = itertools.count(1).__next__
 
 
 class Scope(NamedTuple):
@@ -72,24 +73,26 @@ def apply(op: Op, *inputs: Any, **params: Any) -> Tensor:
             x._settle()
         if x._requires_grad:
             requires_grad = True
-        arrays.append(x._data)
+        arrays.append(x._operand)
     try:
-        data = op.forward(*arrays, **params)
+        data = op.forward(*arrays, **params) if params else op.forward(*arrays)
+    except MemoryError:
+        raise
     except Exception as error:
         what = ", ".join(x.describe() for x in inputs)
         raise type(error)(f"{op.name}: {error} (inputs: {what})") from None
-    if type(data) is not np.ndarray:
+    if type(data) is not ndarray:
         data = np.asarray(data)
-    scope = current_scope.get()
-    node: Tensor = Tensor.__new__(Tensor)
-    if not scope.recording or not (requires_grad or data.base is not None):
-        return node._init_leaf(data if data.base is None else data.copy())
+    node: Tensor = new(Tensor)
+    node.scope = scope = current_scope.get()
     # A view of a constant is recorded as well: edits of the constant reach it, and x[:, t] tells pictures the time.
-    node._data, node._requires_grad, node.op, node.inputs, node.params = data, requires_grad, op, inputs, params
-    node._lent = node._transpose = node.grad = node.name = None
-    node.scope = scope
-    node.birth = node.version = next(clock)
-    return node
+    if scope.recording and (requires_grad or data.base is not None):
+        node._data = node._operand = data
+        node._requires_grad, node.op, node.inputs, node.params = requires_grad, op, inputs, params
+        node._lent = node._transpose = node.grad = node.name = None
+        node.birth = node.version = tick()
+        return node
+    return node._init_leaf(data if data.base is None else data.copy())
 
 
 class Tensor(Operators):
@@ -102,8 +105,8 @@ class Tensor(Operators):
     `==` compares identity, so Tensors can be dict keys; `np.equal` compares elements.
     """
 
-    __slots__ = ("__weakref__", "_data", "_lent", "_requires_grad", "_transpose", "birth", "grad", "inputs", "name", "op")
-    __slots__ += ("params", "scope", "version")  # type: ignore[assignment]
+    __slots__ = ("__weakref__", "_data", "_lent", "_operand", "_requires_grad", "_transpose")
+    __slots__ += ("birth", "grad", "inputs", "name", "op", "params", "scope", "version")  # type: ignore[assignment]
 
     apply = staticmethod(apply)
 
@@ -118,6 +121,7 @@ class Tensor(Operators):
 
     def _init_leaf(self, array: Array, name: str | None = None) -> Tensor:
         self._data: Array = array
+        self._operand: Array = array  # what forwards read: `_data`, but for a transpose, where it is copied into rows
         self._lent: tuple[weakref.ref[Array], Array] | None = None
         self._requires_grad = False
         self._transpose: weakref.ref[Tensor] | None = None
@@ -127,7 +131,7 @@ class Tensor(Operators):
         self.inputs: tuple[Tensor, ...] = ()
         self.params: dict[str, Any] = {}
         self.scope = current_scope.get()
-        self.birth = self.version = next(clock)
+        self.birth = self.version = tick()
         return self
 
     # -- the array ---------------------------------------------------------------------------------------------------------
@@ -145,6 +149,7 @@ class Tensor(Operators):
         if self._lent is not None:
             self._settle()
         if self._lent is None:
+            self._unpack()
             lent = np.asarray(memoryview(self._data))  # every view of it keeps `lent` alive, so we see when all are gone
             self._lent = weakref.ref(lent), self._data.copy()
             return lent
@@ -160,21 +165,31 @@ class Tensor(Operators):
         value = value._data if isinstance(value, Tensor) else np.asarray(value)
         if value.shape != self._data.shape:
             raise ValueError(f"cannot assign data of shape {value.shape} to {self.describe()}: the shapes must be equal")
-        if not np.shares_memory(value, self._data):  # `w.data -= step` has already written in place
-            self._data = value.astype(self._data.dtype)
+        if self._lent is None or value is not self._lent[0]():  # `w.data -= step` has already written in place
+            self._data = self._operand = value.astype(self._data.dtype)
             self._lent = None
-        self.version = next(clock)
+        self._written()
 
     def subtract_(self, step: Array) -> None:
         """Subtract in place, as an optimiser does; a graph that has read the old values will refuse to be walked."""
         self._data -= step
-        self.version = next(clock)
+        self._written()
+
+    def _written(self) -> None:
+        self.version = tick()
+        self._unpack()
+
+    def _unpack(self) -> None:
+        """A copy of the transpose must not outlive the numbers it was made of."""
+        shared = self._transpose() if self._transpose is not None else None
+        if shared is not None:
+            shared._operand = shared._data
 
     def _settle(self) -> None:
         """Has anyone written into the array that `.data` lent out? If so, this is a new version of it."""
         alias, before = self._lent  # type: ignore[misc]
         if before.tobytes() != self._data.tobytes():
-            self.version = next(clock)
+            self._written()
             before = self._data.copy()
         self._lent = None if alias() is None else (alias, before)
 
@@ -214,18 +229,20 @@ class Tensor(Operators):
 
     @property
     def T(self) -> Tensor:
-        """The axes reversed. While a graph holds `w.T` of a leaf, asking again gives the same node: its uses then add up in
-        one product, however many time steps there are."""
-        shared = self._transpose() if self._transpose is not None else None
-        if shared is not None and self._lent is not None:
-            self._settle()
+        """The axes reversed. As long as a graph holds the `w.T` of a leaf, asking again gives the same node, so that the uses
+        of a weight at every time step meet in one node, and their gradients in one product."""
         recording = current_scope.get().recording
-        if shared is not None and recording and shared.birth > self.version and shared._requires_grad == self._requires_grad:
-            return shared
-        result = self.transpose()
-        if recording and self.op is None:
-            self._transpose = weakref.ref(result)
-        return result
+        if self.op is not None or not recording:
+            return self.transpose()
+        if self._lent is not None:
+            self._settle()
+        shared = self._transpose() if self._transpose is not None else None
+        if shared is None or shared.birth < self.version or shared._requires_grad != self._requires_grad:
+            shared = self.transpose()
+            self._transpose = weakref.ref(shared)
+        elif shared._operand is shared._data and self._lent is None:
+            shared._operand = np.ascontiguousarray(shared._data)  # from the second use on: BLAS is up to twice as fast on rows
+        return shared
 
     # -- backward ------------------------------------------------------------------------------------------------------------
 
@@ -279,6 +296,9 @@ class Tensor(Operators):
         copy._requires_grad = self._requires_grad
         return copy
 
+    def __copy__(self) -> Tensor:  # two Tensors with one array would not see each other's edits
+        return self.__deepcopy__({})
+
 
 numpy_handlers: dict[str, Callable[..., Any]] = {}
 
@@ -292,6 +312,9 @@ def toposort(*roots: Tensor) -> list[Tensor]:
                 seen.add(x)
                 stack.append(x)
     return sorted(seen, key=attrgetter("birth"))
+
+
+TOGETHER = 1 << 20  # elements of gradients that may wait: more saves nothing, and a long run need not keep them all
 
 
 def gradients(roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bool = False) -> dict[Tensor, Any]:
@@ -315,56 +338,74 @@ def _walk(roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bool) 
         g = seed if create_graph else seed._data
         sums[root] = sums[root] + g if root in sums else g
 
-    for node in reversed(toposort(*roots)):
-        for x in node.inputs:
-            if x._lent is not None:
-                x._settle()
-            if x.version > node.birth:
-                raise _stale(x, node)
+    order = toposort(*roots)
+    check_fresh(order)
+    order.reverse()
+    for node in order:
         if not node._requires_grad:
             continue
 
-        g = sums.pop(node, None)
-        for rule, uses in waiting.pop(node, {}).items():
-            g = rule.rule(uses) if g is None else g + rule.rule(uses)
+        # What arrives: every use of this node has been visited, so its gradient is complete.
+        g, data, op = sums.pop(node, None), node._data, node.op
+        if g is not None and g.shape != data.shape:
+            g = fit(g, data.shape)
             ours.add(node)
+        if node in waiting:
+            for rule, uses in waiting.pop(node).items():
+                g = rule.rule(uses) if g is None else g + rule.rule(uses)
+                ours.add(node)
         if g is None:
             continue
-        if g.shape != node._data.shape:
-            g = fit(g, node._data.shape)
-            ours.add(node)
-        if g.dtype != node._data.dtype:
-            g = g.astype(node._data.dtype)
-        if node.op is None:
-            found[node] = g if create_graph else np.asarray(g) if node in ours else np.array(g)
+        if g.dtype is not data.dtype and g.dtype != data.dtype:
+            g = g.astype(data.dtype)
+        if op is None:
+            found[node] = g if create_graph else np.asarray(g) if node in ours else np.array(g, order="C")
             continue
 
-        inputs = [x if create_graph and type(x._data) is np.ndarray else x._data for x in node.inputs]
-        out = node if create_graph else node._data
-        for x, rule in zip(node.inputs, node.op.rules_for(len(inputs)), strict=True):
-            if rule is None or not x._requires_grad:
+        # What is passed on: each rule gives one input its share.
+        inputs, params = node.inputs, node.params
+        if create_graph:
+            out, args = node, [x if type(x._data) is np.ndarray else x._data for x in inputs]
+        else:
+            out, args = data, [x._data for x in inputs]
+        for x, rule in zip(inputs, op.rules_for(len(inputs)) if op.variadic else op.rules):
+            if not x._requires_grad or rule is None:
                 continue
             if rule.__class__ is Together:
-                waiting.setdefault(x, {}).setdefault(rule, []).append((g, inputs, node.params))
-                continue
-            new, old = rule(g, out, *inputs, **node.params), sums.get(x)
-            if old is None:
-                sums[x] = new
-            elif old.shape != new.shape:  # uses of different shapes: each is summed to x's own before they are added
-                sums[x] = fit(old, x._data.shape) + fit(new, x._data.shape)
-            elif x in ours and not create_graph:
-                old += new
-                sums[x] = old
+                uses = waiting.setdefault(x, {}).setdefault(rule, [])
+                uses.append((g, args, params))
+                if g.size * len(uses) < TOGETHER:
+                    continue
+                del waiting[x][rule]
+                share = rule.rule(uses)
             else:
-                sums[x] = old + new
+                share = rule(g, out, *args, **params)
+            if x not in sums:
+                sums[x] = share
+            elif sums[x].shape != share.shape:  # used in two shapes: each is summed to x's own before they meet
+                sums[x] = fit(sums[x], x._data.shape) + fit(share, x._data.shape)
+            elif x in ours and not create_graph:
+                sums[x] += share
+            else:
+                sums[x] = sums[x] + share
                 ours.add(x)
     return found
 
 
-def _stale(x: Tensor, reader: Tensor) -> RuntimeError:
-    assert reader.op is not None
-    return RuntimeError(
-        f"one of the tensors needed for gradient computation has been modified by an in-place operation: {x.describe()}, "
-        f"read by {reader.op.name}, is at version {x.version}; expected version {reader.birth} or earlier. "
-        "Call backward() before you change it, or run the forward pass again"
-    )
+def check_fresh(order: Sequence[Tensor]) -> None:
+    """Raise if anything in a graph has been written to since a node read it."""
+    leaves = [x for x in order if x.op is None]
+    for x in leaves:
+        if x._lent is not None:
+            x._settle()
+    last_write = max((x.version for x in leaves if x.version != x.birth), default=0)
+    for node in order:
+        if node.op is None or node.birth > last_write:
+            continue
+        for x in node.inputs:
+            if x.version > node.birth:
+                raise RuntimeError(
+                    "one of the tensors needed for gradient computation has been modified by an in-place operation: "
+                    f"{x.describe()}, read by {node.op.name}, is at version {x.version}; expected version {node.birth} or "
+                    "earlier. Call backward() before you change it, or run the forward pass again"
+                )

@@ -42,14 +42,19 @@ class Cell(Module):
     def enter(self, x: Any, state: Any) -> tuple[Tensor, Any]:
         """The input as a Tensor, and the state: zeros if none is given; one that does not belong to the input is refused."""
         x = lift(x)
-        if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
+        shape = x.shape
+        if len(shape) not in (1, 2) or shape[-1] != self.input_size:
             raise ValueError(
-                f"{type(self).__name__}: expected input of shape ({self.input_size},) or (batch, {self.input_size}), got {x.shape}"
+                f"{type(self).__name__}: expected input of shape ({self.input_size},) or (batch, {self.input_size}), got {shape}"
             )
         if state is None:
-            return x, zero_state(self.state_size, x.shape[:-1], self.weight_hh.dtype)
-        check_state(type(self).__name__, self.state_size, x.shape[:-1], state)
+            return x, zero_state(self.state_size, shape[:-1], self.weight_hh.dtype)
+        check_state(self, self.state_size, shape[:-1], state)
         return x, state
+
+    def bias(self) -> Tensor | None:
+        """b_ih + b_hh: PyTorch keeps two biases, and where both are added to the same sum one addition does for the batch."""
+        return None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
 
 
 def zero_state(size: int | tuple[int, ...], lead: tuple[int, ...], dtype: np.dtype[Any]) -> State:
@@ -64,20 +69,20 @@ def state_dtype(cell: Module) -> np.dtype[Any]:
     return next((p.dtype for p in cell.parameters()), np.dtype(np.float32))
 
 
-def check_state(who: str, size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> None:
+def check_state(who: Module, size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> None:
     """Raise unless a state has the structure of `size` and the leading shape of the input."""
-    if isinstance(size, tuple):
-        if not isinstance(state, tuple) or len(state) != len(size):
-            raise TypeError(f"{who}: expected a state of {len(size)} Tensors in a tuple, got {type(state).__name__}")
-        pairs = zip(size, state, strict=True)
-    else:
+    if isinstance(size, int):
         if isinstance(state, tuple | list):
-            raise TypeError(f"{who}: expected a state of one Tensor, got a {type(state).__name__} of {len(state)}")
-        pairs = zip((size,), (state,), strict=True)
-    for i, (n, h) in enumerate(pairs):
-        if h.shape != (*lead, n):
-            index = f"[{i}]" if isinstance(size, tuple) else ""
-            raise ValueError(f"{who}: Expected hidden{index} size {(*lead, n)}, got {list(h.shape)}")
+            raise TypeError(f"{type(who).__name__}: expected a state of one Tensor, got a {type(state).__name__} of {len(state)}")
+        size, state = (size,), (state,)
+    elif not isinstance(state, tuple) or len(state) != len(size):
+        raise TypeError(f"{type(who).__name__}: expected a state of {len(size)} Tensors in a tuple, got {type(state).__name__}")
+    for i, n in enumerate(size):
+        if state[i].shape != (*lead, n):
+            index = f"[{i}]" if len(size) > 1 else ""
+            raise ValueError(
+                f"{type(who).__name__}: Expected hidden{index} size {(*lead, n)}, got {list(state[i].shape)}"
+            )
 
 
 class RNNCell(Cell):
@@ -97,7 +102,7 @@ class RNNCell(Cell):
 
     def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
         x, h = self.enter(x, state)
-        z = linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
+        z = linear(x, self.weight_ih, self.bias()) + linear(h, self.weight_hh)
         return (tanh(z) if self.nonlinearity == "tanh" else relu(z)).named("h")
 
 
@@ -122,7 +127,7 @@ class LSTMCell(Cell):
 
     def forward(self, x: Any, state: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         x, (h, c) = self.enter(x, state)
-        i, f, g, o = split(linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh), 4, axis=-1)
+        i, f, g, o = split(linear(x, self.weight_ih, self.bias()) + linear(h, self.weight_hh), 4, axis=-1)
         i = sigmoid(i).named("i")  # input gate
         f = sigmoid(f).named("f")  # forget gate
         g = tanh(g).named("g")  # candidate

@@ -131,7 +131,7 @@ class Recurrent(Module):
         if hx is None:
             return [zero_state(self.state_size, (batch,), state_dtype(cell)) for cell in cells]
         lead = (len(cells), batch) if batched else (len(cells),)
-        check_state(type(self).__name__, self.state_size, lead, hx)
+        check_state(self, self.state_size, lead, hx)
         members = [lift(h) if batched else lift(h).reshape(len(cells), 1, -1) for h in (hx if isinstance(hx, tuple) else (hx,))]
         if isinstance(self.state_size, tuple):
             return [tuple(h[i] for h in members) for i in range(len(cells))]

@@ -1,0 +1,166 @@
+"""draw, and the Drawing that it returns: a picture that shows itself in a notebook, and saves itself as svg, png, pdf or dot.
+
+Graphviz does the layout: the program `dot` where it is installed, else `graphviz-pure`, which the extra `viz` installs.
+Without either there is still the DOT text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+from ..tensor import Tensor
+from .dot import dot_text
+from .graph import Graph, build
+
+FORMATS = ("svg", "png", "pdf", "dot")
+WIDEST = 32_767  # pixels: beyond, graphviz shrinks a bitmap until nothing can be read
+WITHOUT = 'The DOT text needs nothing installed: .source, or .save("graph.dot")'
+
+_binary_lock = threading.Lock()  # the graphviz library keeps the name of its program in a global
+
+
+def draw(tensor: Tensor) -> Drawing:
+    """A picture of all that `tensor` was computed from: a column for each time step, parameters once, below.
+
+    Time steps are those of recurrent layers; in a loop of your own they follow from the data: x[:, t] begins step t.
+    Names come from `.named("f")` and from the attributes of modules. A Tensor that was not computed is drawn as one box.
+    """
+    if not isinstance(tensor, Tensor):
+        raise TypeError(
+            f"draw: expected a Tensor, got {type(tensor).__name__}. Draw what a computation returned, as in tg.viz.draw(loss)"
+        )
+    graph = build(tensor)
+    return Drawing(dot_text(graph), graph)
+
+
+class Drawing:
+    """A picture of a graph. `source` is its DOT text, `graph` what it shows, as plain data; it holds no Tensors."""
+
+    def __init__(self, source: str, graph: Graph) -> None:
+        self.source, self.graph = source, graph
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the picture, in the format that the name ends in: .svg, .png, .pdf or .dot. All or nothing."""
+        path = Path(path)
+        kind = path.suffix.lower().removeprefix(".")
+        if kind not in FORMATS:
+            raise ValueError(f"save: {path.name!r} should end in one of {', '.join('.' + kind for kind in FORMATS)}")
+        replace(path, self.source.encode() if kind == "dot" else self._render(kind))
+
+    def _render(self, kind: str) -> bytes:
+        if kind == "png":
+            self._check_size()
+        data = render(self.source, kind)
+        return tooltips(data.decode()).encode() if kind == "svg" else data
+
+    def _check_size(self) -> None:
+        """Refuse a bitmap that would be too large. Only a large graph is worth the layout that this takes."""
+        if sum(90 + 8 * len(node.label) for node in self.graph.nodes) < WIDEST:
+            return
+        size = re.search(r'<svg width="([\d.]+)pt" height="([\d.]+)pt"', render(self.source, "svg").decode())
+        pixels = max(float(side) * 96 / 72 for side in size.groups()) if size else 0
+        if pixels > WIDEST:
+            raise ValueError(
+                f"save: as a png this picture would be {pixels:,.0f} pixels long, and {WIDEST:,} are possible. "
+                'Save it as "graph.svg", which has no limit, or draw fewer steps'
+            )
+
+    def _repr_svg_(self) -> str | None:
+        """The picture for a notebook; without a program to render it, the notebook shows the repr."""
+        try:
+            return embedded(self._render("svg").decode())
+        except RuntimeError:
+            return None
+
+    def __repr__(self) -> str:
+        steps = f", {plural(len(self.graph.steps), 'time step')}" if self.graph.steps else ""
+        return f'<Drawing of {plural(len(self.graph.nodes), "node")}{steps}: .save("graph.svg"), .source (DOT)>'
+
+
+def plural(count: int, what: str) -> str:
+    """`1 node`, `2 nodes`."""
+    return f"{count} {what}{'' if count == 1 else 's'}"
+
+
+# -- rendering ---------------------------------------------------------------------------------------------------------------
+
+
+def render(source: str, kind: str) -> bytes:
+    """DOT text as svg, png or pdf. Raises RuntimeError, saying what to install, where that is not possible."""
+    try:
+        import graphviz  # type: ignore[import-untyped]
+        from graphviz.backend import dot_command  # type: ignore[import-untyped]
+    except ImportError:
+        raise RuntimeError(f'Drawing needs the library graphviz: pip install "tinygrad-rnn[viz]". {WITHOUT}') from None
+    program = find_program(kind)
+    with _binary_lock:
+        usual: Any = dot_command.DOT_BINARY
+        dot_command.DOT_BINARY = program
+        try:
+            picture: bytes = graphviz.Source(source).pipe(format=kind, quiet=True)
+            return picture
+        except (subprocess.CalledProcessError, OSError, graphviz.ExecutableNotFound) as error:
+            said = getattr(error, "stderr", None) or str(error)
+            said = said.decode(errors="replace") if isinstance(said, bytes) else said
+            raise RuntimeError(f"{program.name} could not render the picture: {said.strip()[:500]}. {WITHOUT}") from None
+        finally:
+            dot_command.DOT_BINARY = usual
+
+
+def find_program(kind: str) -> Path:
+    """The program that renders: dot, else graphviz-pure, which is also looked for beside Python itself."""
+    dot = shutil.which("dot")
+    if dot is not None:
+        return Path(dot)
+    if kind == "pdf":
+        raise RuntimeError(
+            "A pdf needs the program dot, which was not found: install the system's graphviz (apt install graphviz, "
+            f'brew install graphviz), or save as "graph.svg". {WITHOUT}'
+        )
+    pure = shutil.which("graphviz-pure") or shutil.which("graphviz-pure", path=str(Path(sys.executable).parent))
+    if pure is None:
+        raise RuntimeError(
+            'Drawing needs the program dot or graphviz-pure, and neither was found: pip install "tinygrad-rnn[viz]", or '
+            f"install the system's graphviz. {WITHOUT}"
+        )
+    return Path(pure)
+
+
+def replace(path: Path, data: bytes) -> None:
+    """Write a file by moving a finished one into its place, so that a failure leaves the old one as it was."""
+    part = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        part.write_bytes(data)
+        os.replace(part, path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise OSError(error.errno, f"save: {error.strerror}", str(path)) from None
+
+
+# -- SVG ---------------------------------------------------------------------------------------------------------------------
+
+
+def tooltips(svg: str) -> str:
+    """Give each node its tooltip as `<title>`, which browsers show; graphviz writes its own names of nodes and edges there."""
+    return re.sub(
+        r'<title>[^<]*</title>(\s*<g id="a_n\d+"><a xlink:title="([^"]*)")?',
+        lambda match: f"<title>{match[2]}</title>{match[1]}" if match[1] else "",
+        svg,
+    )
+
+
+def embedded(svg: str) -> str:
+    """An SVG that can stand in a page beside others: without prolog, and with ids that no other picture has."""
+    mark = "g" + hashlib.sha256(svg.encode()).hexdigest()[:10] + "_"
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'\bid="', f'id="{mark}', svg)
+    return re.sub(r'(url\(|href=")#', rf"\g<1>#{mark}", svg)

@@ -1,0 +1,58 @@
+"""What people call the parts of a graph: paths of modules and parameters, read off the modules in whose calls it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..nn.module import Module
+from ..tensor import Scope, Tensor
+
+
+class Names:
+    """The paths of every module that a graph was made by, and of their parameters.
+
+    Paths start below the outermost module, as in `cells.l0`. Only where there are several outermost ones, or for the
+    outermost itself, the class name in lower case stands for it: `lstmcell`, `linear`, `linear2`.
+    """
+
+    def __init__(self, order: Sequence[Tensor]) -> None:
+        self._paths: dict[int, str] = {}
+        self.owners: dict[Tensor, tuple[str, str]] = {}  # a parameter's module and full path
+        self._scopes: dict[int, tuple[Module, ...]] = {}
+        roots: dict[int, Module] = {}
+        for x in order:
+            chain = self.modules(x.scope) if x.op is not None else ()
+            if chain:
+                roots.setdefault(id(chain[0]), chain[0])
+        self._add_roots(list(roots.values()))
+
+    def modules(self, scope: Scope) -> tuple[Module, ...]:
+        """The modules around a node, from the outermost to its own."""
+        if id(scope) not in self._scopes:
+            found, outer = [], scope
+            while outer.module is not None and outer.parent is not None:
+                found.append(outer.module)
+                outer = outer.parent
+            self._scopes[id(scope)] = tuple(reversed(found))
+        return self._scopes[id(scope)]
+
+    def _add_roots(self, roots: Sequence[Module]) -> None:
+        inner = {id(module) for root in roots for path, module in root.named_modules() if path}
+        roots = [root for root in roots if id(root) not in inner] or roots
+        count: dict[str, int] = {}
+        for root in roots:
+            name = type(root).__name__.lower()
+            count[name] = count.get(name, 0) + 1
+            name = name if count[name] == 1 else f"{name}{count[name]}"
+            lead = "" if len(roots) == 1 else f"{name}."
+            for path, module in root.named_modules():
+                self._paths.setdefault(id(module), lead + path if path else name)
+                for own, child in module.named_children():
+                    if isinstance(child, Tensor):
+                        self.owners.setdefault(child, (self._paths[id(module)], lead + (f"{path}.{own}" if path else own)))
+            for path, parameter in root.named_parameters():
+                self.owners[parameter] = self.owners[parameter][0], lead + path
+
+    def path(self, module: Module) -> str:
+        """Where a module is found; its class name if it is nobody's attribute."""
+        return self._paths.setdefault(id(module), type(module).__name__.lower())
