@@ -10,7 +10,8 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import ops
 from tinygrad_rnn.gradcheck import GradcheckError, gradcheck
 from tinygrad_rnn.ops import TABLE, Together
-from tinygrad_rnn.tensor import Tensor, apply, toposort
+from tinygrad_rnn.backward import toposort
+from tinygrad_rnn.tensor import Tensor, apply
 
 rng = np.random.default_rng(0)
 

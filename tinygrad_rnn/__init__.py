@@ -13,7 +13,8 @@ from .functions import (
 )  # fmt: skip
 from .gradcheck import gradcheck
 from .nn.init import manual_seed
-from .tensor import Tensor, no_grad
+from .scope import no_grad
+from .tensor import Tensor
 
 __all__ = [
     *functions.__all__,

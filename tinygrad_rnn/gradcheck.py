@@ -11,7 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from .tensor import Array, Tensor, gradients
+from .backward import gradients
+from .ops import Array
+from .scope import tick
+from .tensor import Tensor
 
 
 class GradcheckError(AssertionError):
@@ -116,20 +119,23 @@ def jacobians(outs: Sequence[Tensor], leaves: Iterable[Tensor], create_graph: bo
 
 def differences(f: Callable[..., Any], args: Sequence[Any], leaf: Tensor, eps: float) -> Array:
     """The same for one leaf, by central differences."""
-    array, saved = leaf._data, leaf._data.copy()  # not .data, which would count as an edit
+    array, saved = leaf._data, leaf._data.copy()
+    kept, leaf._lent = (leaf.version, leaf._lent, leaf._transpose), None  # put back, so that graphs made before stay good
     slopes = np.empty((len(flat(evaluate(f, args))), *leaf.shape))
     try:
         for at in np.ndindex(leaf.shape):
             step = eps * max(1.0, float(abs(saved[at])))
-            array[at] = high = saved[at] + step
+            high, low = saved[at] + step, saved[at] - step
+            array[at], leaf.version = high, tick()
             above = flat(evaluate(f, args))
-            array[at] = low = saved[at] - step
+            array[at], leaf.version = low, tick()
             below = flat(evaluate(f, args))
             with np.errstate(all="ignore"):
                 slopes[:, *at] = (above - below) / (high - low)
             array[at] = saved[at]
     finally:
         array[...] = saved
+        leaf.version, leaf._lent, leaf._transpose = kept
     return slopes
 
 

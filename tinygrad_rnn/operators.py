@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import ops
-from .ops import Op
+from .ops import Array, Op
 
 if TYPE_CHECKING:
-    from .tensor import Array, Tensor
+    from .tensor import Tensor
 
 Axis = int | tuple[int, ...] | None
 
@@ -32,6 +32,11 @@ class Operators:
         def detach(self) -> Tensor: ...
 
     # -- shape and numbers ---------------------------------------------------------------------------------------------------
+
+    @property
+    def is_number(self) -> bool:
+        """Whether this is a Python number that an expression brought in, kept as it was; all else is an array."""
+        return type(self._data) is not np.ndarray
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -269,7 +274,7 @@ class Operators:
     def transpose(self, *axes: Any) -> Tensor:
         """The axes in another order; without arguments, reversed."""
         order = unpacked(axes)
-        order = tuple(range(self.ndim))[::-1] if order in ((), (None,)) else tuple(normal(a, self.ndim) for a in order)
+        order = tuple(range(self.ndim))[::-1] if order in ((), (None,)) else tuple([normal(a, self.ndim) for a in order])
         if sorted(order) != list(range(self.ndim)):
             raise ValueError(f"transpose: axes {axes} are not a permutation of the {self.ndim} axes of {self.describe()}")
         return self.apply(ops.TRANSPOSE, self, axes=order)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+Array = np.ndarray[Any, np.dtype[Any]]
 Rule = Callable[..., Any]
 
 
@@ -126,14 +127,14 @@ def fit(g: Any, shape: tuple[int, ...]) -> Any:
     if g.shape == shape:
         return g
     lead = g.ndim - len(shape)
-    axes = tuple(range(lead)) + tuple(i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1)
-    return g.sum(axis=axes).reshape(shape)
+    axes = [*range(lead), *[i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1]]
+    return g.sum(axis=tuple(axes)).reshape(shape)
 
 
 def keep(y: Any, x: Any, axis: Any) -> Any:
     """Give a reduction of `x` back the axes of length 1 that it lost."""
     gone = range(x.ndim) if axis is None else [a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
-    return y.reshape(tuple(1 if i in gone else n for i, n in enumerate(x.shape)))
+    return y.reshape([1 if i in gone else n for i, n in enumerate(x.shape)])
 
 
 def count(x: Any, axis: Any) -> int:
@@ -185,12 +186,12 @@ def index_dx(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
 
 
 def split_dx(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
-    """The gradient of what was split: its pieces' gradients joined again, if each piece was used once."""
+    """The gradient of what was split: its pieces' gradients joined again, if each piece was used."""
     bounds, axis = uses[0][2]["bounds"], uses[0][2]["axis"]
-    found = {params["piece"]: g for g, _, params in uses if params["bounds"] is bounds}
-    if not len(uses) == len(found) == len(bounds) - 1:
-        return index_dx(uses)
-    return np.concatenate([found[i] for i in range(len(found))], axis=axis)
+    pieces = {params["piece"]: g for g, _, params in uses if params["bounds"] is bounds}
+    if len(pieces) == len(uses) == len(bounds) - 1:
+        return np.concatenate([pieces[i] for i in range(len(pieces))], axis=axis)
+    return index_dx(uses)
 
 
 def call(name: str, *inputs: Any, **params: Any) -> Any:

@@ -1,57 +1,24 @@
 """The Tensor: an array that remembers where it came from.
 
 A Tensor is a node of the graph: its array, its op (a row of ops.py), its inputs in order, and the op's static parameters.
-`apply` runs a forward and makes a node; `toposort` puts nodes in order; `gradients` walks them backwards. That is all of
-reverse mode. Operators and NumPy's methods are in operators.py.
+`apply` runs an op's forward and makes its node. backward.py walks back; operators.py has what makes a Tensor feel like an array.
 """
 
 from __future__ import annotations
 
-import itertools
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
+from .backward import gradients
 from .operators import Operators
-from .ops import Op, Together, fit
+from .ops import Array, Op
+from .scope import Scope, current_scope, tick
 
-if TYPE_CHECKING:
-    from .nn.module import Module
-
-Array = np.ndarray[Any, np.dtype[Any]]
 ndarray, new = np.ndarray, object.__new__  # used once per op, so worth a shorter way to them
-
-# Time, as nodes know it. Inputs are born before outputs, so order of birth is a topological order; and an array written after
-# the birth of a node that read it is stale.
-tick = itertools.count(1).__next__
-
-
-class Scope(NamedTuple):
-    """Where an op runs: whether it is recorded, in which call of which module, and at which time step."""
-
-    recording: bool = True
-    module: Module | None = None
-    step: int | None = None
-    parent: Scope | None = None
-
-
-current_scope: ContextVar[Scope] = ContextVar("current_scope", default=Scope())  # one per thread and per async task
-
-
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Within `with no_grad():`, or a function decorated with `@no_grad()`, no graph is recorded."""
-    token = current_scope.set(current_scope.get()._replace(recording=False))
-    try:
-        yield
-    finally:
-        current_scope.reset(token)
 
 
 def lift(x: Any) -> Tensor:
@@ -76,9 +43,7 @@ def apply(op: Op, *inputs: Any, **params: Any) -> Tensor:
         arrays.append(x._operand)
     try:
         data = op.forward(*arrays, **params) if params else op.forward(*arrays)
-    except MemoryError:
-        raise
-    except Exception as error:
+    except (ValueError, TypeError, IndexError) as error:
         what = ", ".join(x.describe() for x in inputs)
         raise type(error)(f"{op.name}: {error} (inputs: {what})") from None
     if type(data) is not ndarray:
@@ -105,8 +70,10 @@ class Tensor(Operators):
     `==` compares identity, so Tensors can be dict keys; `np.equal` compares elements.
     """
 
-    __slots__ = ("__weakref__", "_data", "_lent", "_operand", "_requires_grad", "_transpose")
-    __slots__ += ("birth", "grad", "inputs", "name", "op", "params", "scope", "version")  # type: ignore[assignment]
+    __slots__ = (
+        "__weakref__", "_data", "_lent", "_operand", "_requires_grad", "_transpose",
+        "birth", "grad", "inputs", "name", "op", "params", "scope", "version",
+    )  # fmt: skip
 
     apply = staticmethod(apply)
 
@@ -130,7 +97,7 @@ class Tensor(Operators):
         self.op: Op | None = None
         self.inputs: tuple[Tensor, ...] = ()
         self.params: dict[str, Any] = {}
-        self.scope = current_scope.get()
+        self.scope: Scope = current_scope.get()
         self.birth = self.version = tick()
         return self
 
@@ -150,7 +117,7 @@ class Tensor(Operators):
             self._settle()
         if self._lent is None:
             self._unpack()
-            lent = np.asarray(memoryview(self._data))  # every view of it keeps `lent` alive, so we see when all are gone
+            lent = np.asarray(memoryview(self._data))  # type: ignore[arg-type]  # every view of it keeps `lent` alive, so we see when all are gone
             self._lent = weakref.ref(lent), self._data.copy()
             return lent
         return self._lent[0]() if self._lent[0]() is not None else self.data  # type: ignore[return-value]
@@ -301,111 +268,3 @@ class Tensor(Operators):
 
 
 numpy_handlers: dict[str, Callable[..., Any]] = {}
-
-
-def toposort(*roots: Tensor) -> list[Tensor]:
-    """All that the roots were computed from, and the roots: every node after its inputs."""
-    seen, stack = set(roots), list(roots)
-    while stack:
-        for x in stack.pop().inputs:
-            if x not in seen:
-                seen.add(x)
-                stack.append(x)
-    return sorted(seen, key=attrgetter("birth"))
-
-
-TOGETHER = 1 << 20  # elements of gradients that may wait: more saves nothing, and a long run need not keep them all
-
-
-def gradients(roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bool = False) -> dict[Tensor, Any]:
-    """Walk the graph backwards: the gradient of sum(seed * root) for every leaf that requires one.
-
-    Arrays, each nobody else's; Tensors with a graph of their own if create_graph. Nothing is written to any node.
-    """
-    token = current_scope.set(current_scope.get()._replace(recording=create_graph))
-    try:
-        return _walk(roots, seeds, create_graph)
-    finally:
-        current_scope.reset(token)
-
-
-def _walk(roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bool) -> dict[Tensor, Any]:
-    sums: dict[Tensor, Any] = {}  # the gradient of a node, as far as it has been added up
-    ours: set[Tensor] = set()  # the nodes whose sum is an array made here, which may be added to in place
-    waiting: dict[Tensor, dict[Together, list[Any]]] = {}  # uses whose gradients are computed together
-    found: dict[Tensor, Any] = {}
-    for root, seed in zip(roots, seeds, strict=True):
-        g = seed if create_graph else seed._data
-        sums[root] = sums[root] + g if root in sums else g
-
-    order = toposort(*roots)
-    check_fresh(order)
-    order.reverse()
-    for node in order:
-        if not node._requires_grad:
-            continue
-
-        # What arrives: every use of this node has been visited, so its gradient is complete.
-        g, data, op = sums.pop(node, None), node._data, node.op
-        if g is not None and g.shape != data.shape:
-            g = fit(g, data.shape)
-            ours.add(node)
-        if node in waiting:
-            for rule, uses in waiting.pop(node).items():
-                g = rule.rule(uses) if g is None else g + rule.rule(uses)
-                ours.add(node)
-        if g is None:
-            continue
-        if g.dtype is not data.dtype and g.dtype != data.dtype:
-            g = g.astype(data.dtype)
-        if op is None:
-            found[node] = g if create_graph else np.asarray(g) if node in ours else np.array(g, order="C")
-            continue
-
-        # What is passed on: each rule gives one input its share.
-        inputs, params = node.inputs, node.params
-        if create_graph:
-            out, args = node, [x if type(x._data) is np.ndarray else x._data for x in inputs]
-        else:
-            out, args = data, [x._data for x in inputs]
-        for x, rule in zip(inputs, op.rules_for(len(inputs)) if op.variadic else op.rules):
-            if not x._requires_grad or rule is None:
-                continue
-            if rule.__class__ is Together:
-                uses = waiting.setdefault(x, {}).setdefault(rule, [])
-                uses.append((g, args, params))
-                if g.size * len(uses) < TOGETHER:
-                    continue
-                del waiting[x][rule]
-                share = rule.rule(uses)
-            else:
-                share = rule(g, out, *args, **params)
-            if x not in sums:
-                sums[x] = share
-            elif sums[x].shape != share.shape:  # used in two shapes: each is summed to x's own before they meet
-                sums[x] = fit(sums[x], x._data.shape) + fit(share, x._data.shape)
-            elif x in ours and not create_graph:
-                sums[x] += share
-            else:
-                sums[x] = sums[x] + share
-                ours.add(x)
-    return found
-
-
-def check_fresh(order: Sequence[Tensor]) -> None:
-    """Raise if anything in a graph has been written to since a node read it."""
-    leaves = [x for x in order if x.op is None]
-    for x in leaves:
-        if x._lent is not None:
-            x._settle()
-    last_write = max((x.version for x in leaves if x.version != x.birth), default=0)
-    for node in order:
-        if node.op is None or node.birth > last_write:
-            continue
-        for x in node.inputs:
-            if x.version > node.birth:
-                raise RuntimeError(
-                    "one of the tensors needed for gradient computation has been modified by an in-place operation: "
-                    f"{x.describe()}, read by {node.op.name}, is at version {x.version}; expected version {node.birth} or "
-                    "earlier. Call backward() before you change it, or run the forward pass again"
-                )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..tensor import Array
+from ..ops import Array
 
 generator = np.random.default_rng()
 

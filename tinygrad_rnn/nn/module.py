@@ -12,7 +12,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
-from ..tensor import Array, Scope, Tensor, current_scope
+from ..ops import Array
+from ..scope import Scope, current_scope
+from ..tensor import Tensor
 
 
 class Parameter(Tensor):

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..functions import concatenate, stack
-from ..tensor import Scope, Tensor, current_scope, lift
+from ..scope import Scope, current_scope
+from ..tensor import Tensor, lift
 from .cells import GRUCell, LSTMCell, RNNCell, State, check_state, state_dtype, zero_state
 from .functional import dropout
 from .module import Module

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import Array, Tensor
+from ..ops import Array
+from ..tensor import Tensor
 
 
 class Optimizer:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ..tensor import Array, Tensor
+from ..ops import Array
+from ..tensor import Tensor
 from .optimizer import Optimizer
 
 

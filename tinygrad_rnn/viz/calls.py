@@ -7,7 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..tensor import Scope, Tensor
+from ..scope import Scope
+from ..tensor import Tensor
 
 
 def is_number(x: Tensor) -> bool:

@@ -224,12 +224,11 @@ def rails(graph: Graph, buses: Sequence[Collection[int]], floor: int, under: Ite
         if node.kind == "input" and node.step is not None:
             yield f"{top[node.step]} -> n{i} [style=invis, weight=0]"
     first = next(iter(graph.steps))
-    initial = {
-        edge.source: None
-        for edge in graph.edges
-        if edge.state and nodes[edge.source].step is None and nodes[edge.target].step == first
-    }
-    yield f"subgraph cluster_left {{ peripheries=0; {'; '.join(['left', *(f'n{i}' for i in initial)])} }}"
+    initial = [edge.source for edge in graph.edges if edge.state and nodes[edge.source].step is None]
+    first_read = {edge.source for edge in graph.edges if edge.state and nodes[edge.target].step == first}
+    column = ["left", *(f"n{i}" for i in dict.fromkeys(initial) if i in first_read)]
+    column += [f"P{k}" for k, bus in enumerate(buses) if bus]
+    yield f"subgraph cluster_left {{ peripheries=0; {'; '.join(column)} }}"
 
 
 def steps_read(graph: Graph, table: Table) -> dict[int, None]:

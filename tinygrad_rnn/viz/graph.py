@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import ops
+from ..backward import toposort
 from ..nn.module import Parameter
-from ..tensor import Tensor, toposort
+from ..tensor import Tensor
 from .calls import is_number
 from .frames import Frames
 from .labels import below, op_text, rearranged, shape_text

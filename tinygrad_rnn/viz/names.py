@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..nn.module import Module
-from ..tensor import Scope, Tensor
+from ..nn.module import Module, ModuleList
+from ..scope import Scope
+from ..tensor import Tensor
 
 
 class Names:
@@ -45,11 +46,16 @@ class Names:
             count[name] = count.get(name, 0) + 1
             name = name if count[name] == 1 else f"{name}{count[name]}"
             lead = "" if len(roots) == 1 else f"{name}."
-            for path, module in root.named_modules():
+            below = [("", root)]
+            for path, module in below:
                 self._paths.setdefault(id(module), lead + path if path else name)
                 for own, child in module.named_children():
+                    own = own.removeprefix("modules.") if isinstance(module, ModuleList) else own
+                    full = f"{path}.{own}" if path else own
                     if isinstance(child, Tensor):
-                        self.owners.setdefault(child, (self._paths[id(module)], lead + (f"{path}.{own}" if path else own)))
+                        self.owners.setdefault(child, (self._paths[id(module)], lead + full))
+                    else:
+                        below.append((full, child))
             for path, parameter in root.named_parameters():
                 self.owners[parameter] = self.owners[parameter][0], lead + path
 

@@ -35,17 +35,18 @@ def timing(order: Sequence[Tensor]) -> Timing:
     """Tell the time of every node; `order` is a topological order of the whole graph."""
     consumers, picks = uses(order), indices(order)
     origin = sources(order, picks)
-    calls = Calls(order, origin)
     told = {x: x.scope.step for x in order if x.scope.step is not None and x.op is not None and x not in origin}
     marked = {x: t for x, t in picks.items() if x not in told and not any(y in told for y in consumers[x])}
-    if not told and not marked:
-        told = {x: t for x, t in calls.counted(order).items() if x not in origin}
-    step: dict[Tensor, int] = {}
-    if told or marked:
-        step = flow([x for x in order if x not in origin], told, marked, calls)
-        picks |= marked
-        pull(order, step, consumers, origin, fixed=[*told, *marked, *calls.home])
-        step = settle(order, step, consumers, told, marked, calls, roles(order, step, origin, picks))
+    moving = [x for x in order if x not in origin]
+    calls = Calls(order, origin)
+    step = flow(moving, told, marked, calls)
+    counted = {} if told else {x: k for x, k in calls.counted(moving).items() if x not in step}
+    if counted:
+        told, calls = counted, Calls(order, origin)
+        step = flow(moving, told, marked, calls)
+    picks |= marked
+    pull(order, step, consumers, origin, fixed=[*told, *marked, *calls.home])
+    step = settle(order, step, consumers, told, marked, calls, roles(order, step, origin, picks))
     return Timing(step, roles(order, step, origin, picks), picks, origin, consumers)
 
 
@@ -239,8 +240,8 @@ def settle(
             or any(y in inside and y not in marked and abs(step[y] - step[x]) <= 1 for y in consumers[x])
         ):
             inside.add(x)
-    if all(x in marked for x in inside):
-        return {}
+    if not told and not any(y in inside and step[y] != step[x] for x in inside for y in x.inputs):
+        return {}  # nothing is carried from one position to another: columns of features, not time
     return {x: step[x] for x in order if x in inside}
 
 

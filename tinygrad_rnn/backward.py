@@ -1,0 +1,121 @@
+"""The way back through a graph: its order, and the walk that adds up gradients. This is the whole of reverse mode.
+
+A node's gradient is complete when every node that used it has been visited. Then the rule of each input (a line of ops.py) turns
+it into that input's share. Nothing is written to any node: the sums live in local dicts until the walk is over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .ops import Together, fit
+from .scope import recording
+
+if TYPE_CHECKING:
+    from .tensor import Tensor
+
+TOGETHER = 1 << 20  # how many elements of gradients may wait to be summed together; beyond, more saves nothing and costs memory
+
+
+def toposort(*roots: Tensor) -> list[Tensor]:
+    """All that the roots were computed from, and the roots themselves: every node after its inputs."""
+    seen, stack = set(roots), list(roots)
+    while stack:
+        for x in stack.pop().inputs:
+            if x not in seen:
+                seen.add(x)
+                stack.append(x)
+    return sorted(seen, key=attrgetter("birth"))
+
+
+def gradients(roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bool = False) -> dict[Tensor, Any]:
+    """The gradient of sum(seed * root) over all roots, for every leaf that requires one.
+
+    Arrays, each nobody else's; or with create_graph Tensors that have a graph of their own. Raises RuntimeError if a leaf has
+    been written to since the graph read it.
+    """
+    order = toposort(*roots)
+    check_fresh(order)
+    sums: dict[Tensor, Any] = {}
+    for root, seed in zip(roots, seeds, strict=True):
+        g = seed if create_graph else seed._data
+        sums[root] = sums[root] + g if root in sums else g
+    with recording(create_graph):
+        return _walk(order, sums, create_graph)
+
+
+def _walk(order: Sequence[Tensor], sums: dict[Tensor, Any], create_graph: bool) -> dict[Tensor, Any]:
+    """`sums` holds what each node has received so far."""
+    ours: set[Tensor] = set()  # the nodes whose sum is an array made here, which may be added to in place
+    waiting: dict[Tensor, dict[Together, list[Any]]] = {}  # uses of an input whose shares are computed together
+    found: dict[Tensor, Any] = {}
+    for node in reversed(order):
+        if not node._requires_grad:
+            continue
+
+        # What has arrived.
+        op, g, data = node.op, sums.pop(node, None), node._data
+        if g is not None and g.shape != data.shape:  # the node was broadcast where it was used
+            g = fit(g, data.shape)
+            ours.add(node)
+        if node in waiting:
+            for rule, uses in waiting.pop(node).items():
+                g = rule.rule(uses) if g is None else g + rule.rule(uses)
+                ours.add(node)
+        if g is None:
+            continue
+        if g.dtype is not data.dtype and g.dtype != data.dtype:
+            g = g.astype(data.dtype)
+        if op is None:
+            found[node] = g if create_graph else np.asarray(g) if node in ours else np.array(g, order="C")
+            continue
+
+        # What is passed on.
+        inputs, params = node.inputs, node.params
+        out, args = data, [x._data for x in inputs]
+        if create_graph:
+            out, args = node, [a if x.is_number else x for x, a in zip(inputs, args, strict=True)]
+        for x, each in zip(inputs, op.rules_for(len(inputs)) if op.variadic else op.rules):  # noqa: B905
+            if each is None or not x._requires_grad:
+                continue
+            if isinstance(each, Together):
+                uses = waiting.setdefault(x, {}).setdefault(each, [])
+                uses.append((g, args, params))
+                if g.size * len(uses) < TOGETHER:
+                    continue
+                share = each.rule(waiting[x].pop(each))
+            else:
+                share = each(g, out, *args, **params)
+            if x not in sums:
+                sums[x] = share
+            elif sums[x].shape != share.shape:  # used in two shapes: each is summed to x's own before they meet
+                sums[x] = fit(sums[x], x.shape) + fit(share, x.shape)
+            elif x in ours and not create_graph:
+                sums[x] += share
+            else:
+                sums[x] = sums[x] + share
+                ours.add(x)
+    return found
+
+
+def check_fresh(order: Sequence[Tensor]) -> None:
+    """Raise if anything in a graph has been written to since a node read it."""
+    leaves = [x for x in order if x.op is None]
+    for x in leaves:
+        if x._lent is not None:
+            x._settle()
+    last_write = max((x.version for x in leaves if x.version != x.birth), default=0)
+    for node in order:
+        if node.op is None or node.birth > last_write:
+            continue
+        for x in node.inputs:
+            if x.version > node.birth:
+                raise RuntimeError(
+                    "one of the tensors needed for gradient computation has been modified by an in-place operation: "
+                    f"{x.describe()}, read by {node.op.name}, is at version {x.version}; expected version {node.birth} or "
+                    "earlier. Call backward() before you change it, or run the forward pass again"
+                )

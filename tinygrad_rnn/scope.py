@@ -1,0 +1,45 @@
+"""Where an op runs: whether it is recorded, in which call of which module, at which time step. And the clock that nodes live by."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .nn.module import Module
+
+# Inputs are born before outputs, so order of birth is a topological order; and a leaf that was written to after the birth of a
+# node that read it is stale.
+tick = itertools.count(1).__next__
+
+
+class Scope(NamedTuple):
+    """What a node remembers of its place; `parent` is the scope in which the module was called."""
+
+    recording: bool = True
+    module: Module | None = None
+    step: int | None = None
+    parent: Scope | None = None
+
+
+current_scope: ContextVar[Scope] = ContextVar("current_scope", default=Scope())  # one per thread and per async task
+
+
+@contextmanager
+def recording(on: bool) -> Iterator[None]:
+    """Whether a graph is recorded within this block."""
+    token = current_scope.set(current_scope.get()._replace(recording=on))
+    try:
+        yield
+    finally:
+        current_scope.reset(token)
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within `with no_grad():`, or a function decorated with `@no_grad()`, no graph is recorded."""
+    with recording(False):
+        yield
