@@ -1,7 +1,7 @@
-"""One sentence through an RNN and an LSTM: equations written by hand, this package's layers and PyTorch's agree, gradients too.
+"""One sentence through an RNN and an LSTM: equations written by hand, this package's layers, and PyTorch's.
 
-The sentence of four words, its random vectors of 128 numbers, the hidden size of 3 and the eight matrices of the LSTM come from
-a chapter of Datawhale's course base-llm on recurrent networks. PyTorch is optional: `pip install torch==2.13.0`.
+Outputs and gradients must agree. The sentence of four words, its random vectors of 128 numbers, the hidden size of 3 and the
+LSTM's eight matrices come from Datawhale's course base-llm, chapter 3. PyTorch is optional: `pip install torch==2.13.0`.
 """
 
 import numpy as np
@@ -55,7 +55,7 @@ def by_hand(forward, x, weights):
 
 
 def packed(weights):
-    """The matrices as layers keep them: transposed, one matrix for U and one for W, an LSTM's gates in the order i, f, g, o."""
+    """The matrices as layers keep them: transposed, all U in one and all W in one, an LSTM's gates in the order i, f, g, o."""
     order = [1, 0, 2, 3] if len(weights) == 8 else [0]
     return [np.concatenate([weights[2 * gate + k].T for gate in order]) for k in (0, 1)]
 

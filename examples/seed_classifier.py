@@ -66,17 +66,18 @@ def accuracy(model, xs, ys):
 
 
 def run(seed: int = 0, progress: Callable[[Iterable[int]], Iterable[int]] = iter):
-    """Train on 1,000 sequences; returns the mean losses, and the accuracy on 1,000 others."""
+    """Train on 1,000 sequences: the model, the mean loss of each epoch, and the accuracy on 1,000 other sequences."""
     rng = np.random.RandomState(seed)
-    train_set = make_data(rng)
+    xs, ys = make_data(rng)
     model = Classifier(rng)
-    return train(model, *train_set, progress=progress), accuracy(model, *make_data(rng))
+    losses = train(model, xs, ys, progress=progress)
+    return model, losses, accuracy(model, *make_data(rng))
 
 
 def main(argv: list[str] | None = None):
     parser = argparse.ArgumentParser(description="Train the tutorial's classifier, forward pass only.")
     parser.add_argument("--seed", type=int, default=0, help="of the data and the initial weights (default: 0)")
-    losses, share = run(parser.parse_args(argv).seed)
+    _, losses, share = run(parser.parse_args(argv).seed)
     for epoch, loss in enumerate(losses, 1):
         print(f"epoch {epoch:2}   mean loss {loss:.4f}")
     print(f"correct on {SAMPLES:,} sequences never seen: {share:.1%}")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
-from tinygrad_rnn.gradcheck import gradcheck
 from tinygrad_rnn.backward import gradients, toposort
+from tinygrad_rnn.gradcheck import gradcheck
 from tinygrad_rnn.tensor import Tensor
 
 
@@ -102,7 +102,9 @@ def test_gradients_belong_to_nobody_else():
 
 def test_what_backward_refuses():
     x = leaf([1, 2, 3], name="x")
-    with pytest.raises(RuntimeError, match=r"implicitly created only for scalar outputs.*'x' \(shape \(3,\).*gradient= of shape \(3"):
+    with pytest.raises(
+        RuntimeError, match=r"implicitly created only for scalar outputs.*'x' \(shape \(3,\).*gradient= of shape \(3"
+    ):
         x.backward()
     with pytest.raises(RuntimeError, match=r"result of mul \(shape \(3,\), float64\).*Reduce it first"):
         (x * 2).backward()
@@ -201,16 +203,35 @@ def test_create_graph_gives_the_same_numbers_and_a_plain_backward_no_graph():
 # -- dtypes ------------------------------------------------------------------------------------------------------------------
 
 KEEPING = {
-    "add": lambda x: x + 1.5, "radd": lambda x: 2 + x, "sub": lambda x: 1.5 - x, "mul": lambda x: True * x * 0.1,
-    "div": lambda x: 1 / (x + 2), "power": lambda x: (x + 2) ** 0.5 + 2.0**x + x**2, "matmul": lambda x: x @ x.T,
-    "sum": lambda x: x.sum() * 0.5, "mean": lambda x: x.mean(axis=0), "var": lambda x: x.var(axis=1, ddof=1),
-    "std": lambda x: x.std(), "max": lambda x: x.max() + x.min(axis=1), "prod": lambda x: x.prod(axis=0),
-    "sigmoid": tg.sigmoid, "relu": tg.relu, "where": lambda x: np.where(x > 0, x, 0.5), "clip": lambda x: np.clip(x, -1, 0.5),
-    "maximum": lambda x: np.maximum(x, 0.0), "unary": lambda x: np.tanh(np.exp(-abs(x))) + np.log1p(np.sqrt(x * x + 1)),
-    "index": lambda x: x[[0, 0]] + x[:, :1], "split": lambda x: np.split(x, 2)[0] * 0.5, "stack": lambda x: np.stack([x, x * 2]),
-    "concatenate": lambda x: np.concatenate([x, x.T]), "einsum": lambda x: np.einsum("ij,ij->i", x, x), "0-d": lambda x: 2.0 * x[0, 0] ** 2,
-    "bool": lambda x: x * (x > 0), "small int": lambda x: x * np.array([1, 2], np.int8), "reshape": lambda x: x.reshape(-1) * 2.0,
-}  # fmt: skip
+    "add": lambda x: x + 1.5,
+    "radd": lambda x: 2 + x,
+    "sub": lambda x: 1.5 - x,
+    "mul": lambda x: True * x * 0.1,
+    "div": lambda x: 1 / (x + 2),
+    "power": lambda x: (x + 2) ** 0.5 + 2.0**x + x**2,
+    "matmul": lambda x: x @ x.T,
+    "sum": lambda x: x.sum() * 0.5,
+    "mean": lambda x: x.mean(axis=0),
+    "var": lambda x: x.var(axis=1, ddof=1),
+    "std": lambda x: x.std(),
+    "max": lambda x: x.max() + x.min(axis=1),
+    "prod": lambda x: x.prod(axis=0),
+    "sigmoid": tg.sigmoid,
+    "relu": tg.relu,
+    "where": lambda x: np.where(x > 0, x, 0.5),
+    "clip": lambda x: np.clip(x, -1, 0.5),
+    "maximum": lambda x: np.maximum(x, 0.0),
+    "unary": lambda x: np.tanh(np.exp(-abs(x))) + np.log1p(np.sqrt(x * x + 1)),
+    "index": lambda x: x[[0, 0]] + x[:, :1],
+    "split": lambda x: np.split(x, 2)[0] * 0.5,
+    "stack": lambda x: np.stack([x, x * 2]),
+    "concatenate": lambda x: np.concatenate([x, x.T]),
+    "einsum": lambda x: np.einsum("ij,ij->i", x, x),
+    "0-d": lambda x: 2.0 * x[0, 0] ** 2,
+    "bool": lambda x: x * (x > 0),
+    "small int": lambda x: x * np.array([1, 2], np.int8),
+    "reshape": lambda x: x.reshape(-1) * 2.0,
+}
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -257,8 +278,11 @@ def test_no_grad_as_context_and_as_decorator():
         with tg.no_grad():
             pass
         assert not (x * 2).requires_grad
-    assert not y.requires_grad and y.op is None and y.inputs == ()
-    assert not f().requires_grad and not f().requires_grad
+    assert not y.requires_grad
+    assert y.op is None
+    assert y.inputs == ()
+    assert not f().requires_grad
+    assert not f().requires_grad
     with pytest.raises(ZeroDivisionError), tg.no_grad():
         raise ZeroDivisionError
     assert (x * 2).requires_grad
@@ -341,26 +365,42 @@ def swap_and_restore_one(w, alias):
 
 
 EDITS = {
-    "item": lambda w, alias: w.data.__setitem__(0, 9), "in place": subtract, "assign": assign, "own view": assign_own_view,
-    "alias": lambda w, alias: alias.__setitem__(1, 9), "ufunc": lambda w, alias: np.add(w.data, 1, out=w.data),
-    "ufunc alias": lambda w, alias: np.negative(alias, out=alias), "view": lambda w, alias: alias[1:].__iadd__(1),
-    "view of a view": lambda w, alias: alias[::-1].reshape(3, 1)[1:].T[0].__setitem__(0, 7), "fill": lambda w, alias: w.data.fill(0),
-    "copyto": lambda w, alias: np.copyto(w.data, 0), "flat": lambda w, alias: alias.flat.__setitem__(2, 5), "nan": lambda w, alias: alias.fill(np.nan),
-    "put": lambda w, alias: np.put(w.data, [0], 5), "sort": lambda w, alias: w.data[::-1].sort(), "bits": lambda w, alias: alias.view(np.uint8).__setitem__(0, 1),
-    "memoryview": lambda w, alias: memoryview(w.data).__setitem__(0, 9.0), "frombuffer": lambda w, alias: np.frombuffer(w.data).__setitem__(0, 9),
-    "pointer": lambda w, alias: ctypes.memset(w.data.ctypes.data, 0, 8), "swap": swap_and_restore_one,
+    "item": lambda w, alias: w.data.__setitem__(0, 9),
+    "in place": subtract,
+    "assign": assign,
+    "own view": assign_own_view,
+    "alias": lambda w, alias: alias.__setitem__(1, 9),
+    "ufunc": lambda w, alias: np.add(w.data, 1, out=w.data),
+    "ufunc alias": lambda w, alias: np.negative(alias, out=alias),
+    "view": lambda w, alias: alias[1:].__iadd__(1),
+    "view of a view": lambda w, alias: alias[::-1].reshape(3, 1)[1:].T[0].__setitem__(0, 7),
+    "fill": lambda w, alias: w.data.fill(0),
+    "copyto": lambda w, alias: np.copyto(w.data, 0),
+    "flat": lambda w, alias: alias.flat.__setitem__(2, 5),
+    "nan": lambda w, alias: alias.fill(np.nan),
+    "put": lambda w, alias: np.put(w.data, [0], 5),
+    "sort": lambda w, alias: w.data[::-1].sort(),
+    "bits": lambda w, alias: alias.view(np.uint8).__setitem__(0, 1),
+    "memoryview": lambda w, alias: memoryview(w.data).__setitem__(0, 9.0),
+    "frombuffer": lambda w, alias: np.frombuffer(w.data).__setitem__(0, 9),
+    "pointer": lambda w, alias: ctypes.memset(w.data.ctypes.data, 0, 8),
+    "swap": swap_and_restore_one,
     "sign of zero": lambda w, alias: alias.__imul__([1, 1, -1]),
-}  # fmt: skip
+}
 
 
-@pytest.mark.parametrize("of", [lambda w: w * w, lambda w: w.T + 1, lambda w: w[1:] * 2, lambda w: np.exp(w), lambda w: w.reshape(3, 1) @ [[2]]])
+@pytest.mark.parametrize(
+    "of", [lambda w: w * w, lambda w: w.T + 1, lambda w: w[1:] * 2, lambda w: np.exp(w), lambda w: w.reshape(3, 1) @ [[2]]]
+)
 @pytest.mark.parametrize("name", EDITS)
 def test_an_edit_between_forward_and_backward_is_refused(name, of):
     w = leaf([1, 2, 0], name="w")
     alias = w.data
     loss = of(w).sum()
     EDITS[name](w, alias)
-    with pytest.raises(RuntimeError, match=r"modified by an in-place operation: 'w' \(shape \(3,\), float64\), read by \w+, is at version"):
+    with pytest.raises(
+        RuntimeError, match=r"modified by an in-place operation: 'w' \(shape \(3,\), float64\), read by \w+, is at version"
+    ):
         loss.backward()
     assert w.grad is None
     of(w).sum().backward()
@@ -518,7 +558,8 @@ def test_graphs_are_freed_by_reference_counts_alone(no_gc):
     loss.backward()
     nodes = [weakref.ref(node) for node in toposort(loss) if node is not w]
     del loss
-    assert len(nodes) >= 20 and not any(node() for node in nodes)
+    assert len(nodes) >= 20
+    assert not any(node() for node in nodes)
 
     loss = step(w, x)
     loss.backward(create_graph=True)
@@ -529,7 +570,7 @@ def test_graphs_are_freed_by_reference_counts_alone(no_gc):
 
     loss = step(w, x)
     nodes = [weakref.ref(node) for node in toposort(loss) if node is not w]
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="reshape: "):
         loss.reshape(2)
     w.data += 1
     with pytest.raises(RuntimeError):
@@ -576,7 +617,8 @@ def test_depth_is_no_limit():
     y.backward(create_graph=True)
     second, x.grad = x.grad, None
     second.backward()
-    assert np.isfinite(x.grad.item()) and x.grad.item() != 0
+    assert np.isfinite(x.grad.item())
+    assert x.grad.item() != 0
 
 
 # -- a Tensor among Python's objects -----------------------------------------------------------------------------------------
@@ -584,17 +626,29 @@ def test_depth_is_no_limit():
 
 def test_hash_and_equality_are_those_of_the_object():
     a, b = Tensor([1.0]), Tensor([1.0])
-    assert {a: 1, b: 2}[a] == 1 and len({a, b, a}) == 2
-    assert a == a and not a == b
+    assert {a: 1, b: 2}[a] == 1
+    assert len({a, b, a}) == 2
+    assert a != b
+    assert [b, a].index(a) == 1
 
 
 def test_comparisons_are_elementwise_constants():
     x = leaf([1, 2, 3])
     for got, expected in [
-        (x > 2, [0, 0, 1]), (x >= 2, [0, 1, 1]), (x < 2, [1, 0, 0]), (x <= 2, [1, 1, 0]), (2 > x, [1, 0, 0]), (np.full(3, 2) <= x, [0, 1, 1]),
-        ((x > 1) & (x < 3), [0, 1, 0]), ((x < 2) | (x > 2), [1, 0, 1]), (~(x > 2), [1, 1, 0]), (np.equal(x, 2), [0, 1, 0]),
-    ]:  # fmt: skip
-        assert isinstance(got, Tensor) and got.dtype == bool and not got.requires_grad
+        (x > 2, [0, 0, 1]),
+        (x >= 2, [0, 1, 1]),
+        (x < 2, [1, 0, 0]),
+        (x <= 2, [1, 1, 0]),
+        (np.int64(2) > x, [1, 0, 0]),
+        (np.full(3, 2) <= x, [0, 1, 1]),
+        ((x > 1) & (x < 3), [0, 1, 0]),
+        ((x < 2) | (x > 2), [1, 0, 1]),
+        (~(x > 2), [1, 1, 0]),
+        (np.equal(x, 2), [0, 1, 0]),
+    ]:
+        assert isinstance(got, Tensor)
+        assert got.dtype == bool
+        assert not got.requires_grad
         assert got.data.tolist() == expected
 
 
@@ -613,7 +667,13 @@ def test_copies():
 
 def test_arrays_do_not_swallow_a_gradient():
     x, c = leaf([1, 2], name="x"), Tensor([1.0, 2.0])
-    for convert in (np.asarray, np.array, lambda t: np.array([t, t]), lambda t: np.zeros(2).__setitem__(slice(None), t), Tensor.__array__):
+    for convert in (
+        np.asarray,
+        np.array,
+        lambda t: np.array([t, t]),
+        lambda t: np.zeros(2).__setitem__(slice(None), t),
+        Tensor.__array__,
+    ):
         with pytest.raises(TypeError, match=r"'x' .* requires grad, and a plain array would lose it. Write .numpy\(\)"):
             convert(x)
     array = np.asarray(c)
@@ -627,7 +687,8 @@ def test_arrays_do_not_swallow_a_gradient():
 def test_numbers():
     x = Tensor([[1.5]])
     assert (x.item(), float(x), int(x), bool(x), f"{x:.2f}", f"{x}") == (1.5, 1.5, 1, True, "1.50", "Tensor([[1.5]])")
-    assert [10, 20, 30][Tensor(2)] == 30 and list(range(Tensor(2))) == [0, 1]
+    assert [10, 20, 30][Tensor(2)] == 30
+    assert list(range(Tensor(2))) == [0, 1]
     with pytest.raises(ValueError, match=r"item\(\) takes a Tensor with one element, and this is a Tensor \(shape \(2,\)"):
         Tensor([1.0, 2.0]).item()
     with pytest.raises(ValueError, match=r"truth value of a Tensor \(shape \(2,\), float64\) is ambiguous"):
@@ -638,7 +699,8 @@ def test_numbers():
 
 def test_sequences():
     x = leaf([[1, 2], [3, 4]])
-    assert len(x) == 2 and [row.data.tolist() for row in x] == [[1, 2], [3, 4]]
+    assert len(x) == 2
+    assert [row.data.tolist() for row in x] == [[1, 2], [3, 4]]
     a, b = x
     (a * b).sum().backward()
     assert x.grad.data.tolist() == [[3, 4], [1, 2]]
@@ -657,7 +719,9 @@ def test_repr():
 
 def test_names_reach_the_errors():
     x = leaf(np.ones((2, 3)), name="x")
-    with pytest.raises(ValueError, match=r"matmul: .*\(inputs: 'x' \(shape \(2, 3\), float64\), 'gate' \(shape \(2, 3\), float64\)\)"):
+    with pytest.raises(
+        ValueError, match=r"matmul: .*\(inputs: 'x' \(shape \(2, 3\), float64\), 'gate' \(shape \(2, 3\), float64\)\)"
+    ):
         x @ (x * 2).named("gate")
     with pytest.raises(ValueError, match=r"add: .*inputs: 'x' \(shape \(2, 3\), float64\), a Tensor \(shape \(4,\), int64\)"):
         x + np.arange(4)

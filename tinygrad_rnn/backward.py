@@ -6,14 +6,14 @@ it into that input's share. Nothing is written to any node: the sums live in loc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .ops import Together, fit
-from .scope import recording
+from .scope import current_scope, recording
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -32,8 +32,10 @@ def toposort(*roots: Tensor) -> list[Tensor]:
     return sorted(seen, key=attrgetter("birth"))
 
 
-def gradients(roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bool = False) -> dict[Tensor, Any]:
-    """The gradient of sum(seed * root) over all roots, for every leaf that requires one.
+def gradients(
+    roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bool = False, targets: Collection[Tensor] = ()
+) -> dict[Tensor, Any]:
+    """The gradient of sum(seed * root) over all roots, for every leaf that requires one, or for the targets alone.
 
     Arrays, each nobody else's; or with create_graph Tensors that have a graph of their own. Raises RuntimeError if a leaf has
     been written to since the graph read it.
@@ -45,14 +47,28 @@ def gradients(roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bo
         g = seed if create_graph else seed._data
         sums[root] = sums[root] + g if root in sums else g
     with recording(create_graph):
-        return _walk(order, sums, create_graph)
+        return _walk(order, sums, create_graph, targets, beside(order, targets))
 
 
-def _walk(order: Sequence[Tensor], sums: dict[Tensor, Any], create_graph: bool) -> dict[Tensor, Any]:
+def beside(order: Sequence[Tensor], targets: Collection[Tensor]) -> set[Tensor]:
+    """The nodes that lead to none of the targets: no gradient need go there."""
+    if not targets:
+        return set()
+    toward: set[Tensor] = set()
+    for node in order:
+        if node in targets or not toward.isdisjoint(node.inputs):
+            toward.add(node)
+    return set(order) - toward
+
+
+def _walk(
+    order: Sequence[Tensor], sums: dict[Tensor, Any], create_graph: bool, targets: Collection[Tensor], skip: set[Tensor]
+) -> dict[Tensor, Any]:
     """`sums` holds what each node has received so far."""
     ours: set[Tensor] = set()  # the nodes whose sum is an array made here, which may be added to in place
     waiting: dict[Tensor, dict[Together, list[Any]]] = {}  # uses of an input whose shares are computed together
     found: dict[Tensor, Any] = {}
+    watch = current_scope.get().watch
     for node in reversed(order):
         if not node._requires_grad:
             continue
@@ -70,7 +86,7 @@ def _walk(order: Sequence[Tensor], sums: dict[Tensor, Any], create_graph: bool) 
             continue
         if g.dtype is not data.dtype and g.dtype != data.dtype:
             g = g.astype(data.dtype)
-        if op is None:
+        if op is None or node in targets:
             found[node] = g if create_graph else np.asarray(g) if node in ours else np.array(g, order="C")
             continue
 
@@ -80,7 +96,7 @@ def _walk(order: Sequence[Tensor], sums: dict[Tensor, Any], create_graph: bool) 
         if create_graph:
             out, args = node, [a if x.is_number else x for x, a in zip(inputs, args, strict=True)]
         for x, each in zip(inputs, op.rules_for(len(inputs)) if op.variadic else op.rules):  # noqa: B905
-            if each is None or not x._requires_grad:
+            if each is None or not x._requires_grad or (skip and x in skip):
                 continue
             if isinstance(each, Together):
                 uses = waiting.setdefault(x, {}).setdefault(each, [])
@@ -90,6 +106,8 @@ def _walk(order: Sequence[Tensor], sums: dict[Tensor, Any], create_graph: bool) 
                 share = each.rule(waiting[x].pop(each))
             else:
                 share = each(g, out, *args, **params)
+            if watch is not None:
+                watch.gradient(share, x, node)
             if x not in sums:
                 sums[x] = share
             elif sums[x].shape != share.shape:  # used in two shapes: each is summed to x's own before they meet

@@ -254,9 +254,8 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Tensor:
 
 def moveaxis(x: Any, source: int | Sequence[int], destination: int | Sequence[int]) -> Tensor:
     """Axes moved to other places; the rest keep their order."""
-    x = tensor(x)
-    order = np.moveaxis(np.empty(tuple(range(x.ndim)), bool), source, destination).shape
-    return x.transpose(order)
+    t = tensor(x)
+    return t.transpose(np.moveaxis(np.empty(tuple(range(t.ndim)), bool), source, destination).shape)
 
 
 def squeeze(x: Any, axis: Axis = None) -> Tensor:
@@ -266,8 +265,8 @@ def squeeze(x: Any, axis: Axis = None) -> Tensor:
 
 def expand_dims(x: Any, axis: int | tuple[int, ...]) -> Tensor:
     """With a new axis of length 1 at each place named."""
-    x = tensor(x)
-    return x.reshape(np.expand_dims(np.empty(x.shape, bool), axis).shape)
+    t = tensor(x)
+    return t.reshape(np.expand_dims(np.empty(t.shape, bool), axis).shape)
 
 
 def broadcast_to(x: Any, shape: int | Sequence[int]) -> Tensor:
@@ -289,9 +288,8 @@ def stack(arrays: Sequence[Any], axis: int = 0) -> Tensor:
 
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Cut into equal sections (an int), or at the given indices: the gates of a cell are split(z, 4, axis=-1)."""
-    x = tensor(x)
-    sections = isinstance(indices_or_sections, int | np.integer)
-    where = int(indices_or_sections) if sections else tuple(map(int, indices_or_sections))
+    x, where = tensor(x), indices_or_sections
+    where = int(where) if isinstance(where, int | np.integer) else tuple(map(int, where))
     axis = normal(axis, x.ndim)
     return [apply(ops.SPLIT, x, **piece) for piece in pieces(x.shape[axis], where, axis)]
 

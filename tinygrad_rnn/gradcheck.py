@@ -22,7 +22,7 @@ class GradcheckError(AssertionError):
 
 
 def gradcheck(
-    f: Callable[..., Any], inputs: Any, eps: float = 1e-6, atol: float = 1e-7, rtol: float = 1e-5, *,
+    f: Callable[..., Any], inputs: Any, eps: float = 1e-6, atol: float = 1e-8, rtol: float = 1e-5, *,
     gradient: Any = None, second_order: bool = False,
 ) -> bool:  # fmt: skip
     """Compare the gradients of f(*inputs) with central differences; True, or a GradcheckError that names what is wrong.

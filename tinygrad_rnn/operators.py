@@ -145,25 +145,25 @@ class Operators:
         return self.apply(ops.ABS, self)
 
     def __gt__(self, other: Any) -> Tensor:
-        return np.greater(self, other)  # type: ignore[return-value]
+        return constant(np.greater, self, other)
 
     def __ge__(self, other: Any) -> Tensor:
-        return np.greater_equal(self, other)  # type: ignore[return-value]
+        return constant(np.greater_equal, self, other)
 
     def __lt__(self, other: Any) -> Tensor:
-        return np.less(self, other)  # type: ignore[return-value]
+        return constant(np.less, self, other)
 
     def __le__(self, other: Any) -> Tensor:
-        return np.less_equal(self, other)  # type: ignore[return-value]
+        return constant(np.less_equal, self, other)
 
     def __and__(self, other: Any) -> Tensor:
-        return np.bitwise_and(self, other)  # type: ignore[return-value]
+        return constant(np.bitwise_and, self, other)
 
     def __or__(self, other: Any) -> Tensor:
-        return np.bitwise_or(self, other)  # type: ignore[return-value]
+        return constant(np.bitwise_or, self, other)
 
     def __invert__(self) -> Tensor:
-        return np.invert(self)  # type: ignore[return-value]
+        return constant(np.invert, self)
 
     # `h += x` makes a new node and rebinds the name h. For a parameter that would leave the parameter itself unchanged.
 
@@ -176,22 +176,22 @@ class Operators:
             )
         return result
 
-    def __iadd__(self, other: Any) -> Tensor:  # type: ignore[misc]
+    def __iadd__(self, other: Any) -> Tensor:
         return self._in_place("+=", self + other)
 
-    def __isub__(self, other: Any) -> Tensor:  # type: ignore[misc]
+    def __isub__(self, other: Any) -> Tensor:
         return self._in_place("-=", self - other)
 
-    def __imul__(self, other: Any) -> Tensor:  # type: ignore[misc]
+    def __imul__(self, other: Any) -> Tensor:
         return self._in_place("*=", self * other)
 
-    def __itruediv__(self, other: Any) -> Tensor:  # type: ignore[misc]
+    def __itruediv__(self, other: Any) -> Tensor:
         return self._in_place("/=", self / other)
 
-    def __ipow__(self, other: Any) -> Tensor:  # type: ignore[misc]
+    def __ipow__(self, other: Any) -> Tensor:
         return self._in_place("**=", self**other)
 
-    def __imatmul__(self, other: Any) -> Tensor:  # type: ignore[misc]
+    def __imatmul__(self, other: Any) -> Tensor:
         return self._in_place("@=", self @ other)
 
     # -- indexing ------------------------------------------------------------------------------------------------------------
@@ -248,11 +248,11 @@ class Operators:
     def dot(self, other: Any) -> Tensor:
         """NumPy's dot: a matrix product; for higher ranks the sum over self's last axis and other's last but one."""
         if self.ndim == 0 or np.ndim(other) == 0:
-            return self * other
+            return self.apply(ops.MUL, self, other)
         if not isinstance(other, Operators):
             other = self.apply(ops.ASTYPE, other, dtype=np.asarray(other).dtype)
         if self.ndim <= 2 and other.ndim <= 2:
-            return self @ other
+            return self.apply(ops.MATMUL, self, other)
         letters = "abcdefghijklmnopqrstuvwxyz"
         a, rest = letters[: self.ndim], letters[self.ndim : self.ndim + other.ndim]
         b = a[-1] if other.ndim == 1 else rest[: other.ndim - 2] + a[-1] + rest[-1]
@@ -301,6 +301,12 @@ def unpacked(args: tuple[Any, ...]) -> tuple[Any, ...]:
     return tuple(args[0]) if len(args) == 1 and hasattr(args[0], "__len__") else args
 
 
+def constant(ufunc: Callable[..., Any], *inputs: Any) -> Tensor:
+    """What a ufunc without a derivative makes of Tensors (numpy_api.py): a Tensor without history."""
+    result: Tensor = ufunc(*inputs)
+    return result
+
+
 def normal(axis: int, ndim: int) -> int:
     """An axis counted from the front."""
     if not -ndim <= axis < ndim:
@@ -318,7 +324,7 @@ def limit(dtype: np.dtype[Any], which: str) -> Any:
 def plain_key(key: Any) -> Any:
     """An index as NumPy takes it: Tensors as their arrays, arrays and lists copied, so that nobody else can edit them."""
     if isinstance(key, tuple):
-        return tuple(map(plain_key, key))
+        return tuple([plain_key(part) for part in key])
     if isinstance(key, Operators):
         return key._data.copy()
     if isinstance(key, np.ndarray | list):

@@ -33,7 +33,7 @@ class Op:
 
     def rules_for(self, count: int) -> Sequence[Rule | Together | None]:
         """The derivatives for `count` inputs, in their order."""
-        return [partial(self.rules[0], i) for i in range(count)] if self.variadic else self.rules  # type: ignore[arg-type]
+        return [partial(self.rules[0], i) for i in range(count)] if self.variadic else self.rules  # type: ignore[arg-type, operator, misc]
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
@@ -207,8 +207,8 @@ def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 def piece_of(i: int, arrays: Sequence[Any], axis: int) -> tuple[Any, ...]:
     """The key of the i-th of some concatenated arrays in the whole."""
-    start = sum(a.shape[axis] for a in arrays[:i])
-    return (slice(None),) * (axis % arrays[i].ndim) + (slice(start, start + arrays[i].shape[axis]),)
+    start: int = sum(a.shape[axis] for a in arrays[:i])
+    return (*[slice(None)] * (axis % arrays[i].ndim), slice(start, start + arrays[i].shape[axis]))
 
 
 def einsum_dx(i: int, g: Any, out: Any, *xs: Any, spec: str) -> Any:

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
+    from .anomaly import Watch
     from .nn.module import Module
 
 # Inputs are born before outputs, so order of birth is a topological order; and a leaf that was written to after the birth of a
@@ -23,6 +24,7 @@ class Scope(NamedTuple):
     module: Module | None = None
     step: int | None = None
     parent: Scope | None = None
+    watch: Watch | None = None  # told of every value and gradient, where someone asked for that (anomaly.py)
 
 
 current_scope: ContextVar[Scope] = ContextVar("current_scope", default=Scope())  # one per thread and per async task
@@ -31,7 +33,7 @@ current_scope: ContextVar[Scope] = ContextVar("current_scope", default=Scope()) 
 @contextmanager
 def recording(on: bool) -> Iterator[None]:
     """Whether a graph is recorded within this block."""
-    token = current_scope.set(current_scope.get()._replace(recording=on))
+    token = current_scope.set(Scope(on, *current_scope.get()[1:]))
     try:
         yield
     finally:

@@ -50,14 +50,18 @@ def apply(op: Op, *inputs: Any, **params: Any) -> Tensor:
         data = np.asarray(data)
     node: Tensor = new(Tensor)
     node.scope = scope = current_scope.get()
-    # A view of a constant is recorded as well: edits of the constant reach it, and x[:, t] tells pictures the time.
-    if scope.recording and (requires_grad or data.base is not None):
+    # Two kinds of constants are recorded as well: a view, since edits of what it shows reach it, and x[:, t] tells pictures the
+    # time; and what a layer makes within a time step, so that the first step looks like all others.
+    if scope.recording and (requires_grad or data.base is not None or scope.step is not None):
         node._data = node._operand = data
         node._requires_grad, node.op, node.inputs, node.params = requires_grad, op, inputs, params
         node._lent = node._transpose = node.grad = node.name = None
         node.birth = node.version = tick()
-        return node
-    return node._init_leaf(data if data.base is None else data.copy())
+    else:
+        node._init_leaf(data if data.base is None else data.copy())
+    if scope.watch is not None:
+        scope.watch.value(node, op, inputs)
+    return node
 
 
 class Tensor(Operators):

@@ -1,21 +1,22 @@
 """Recurrent cells: one step, forward only, written as the papers write it.
 
-The job of a cell is to turn an input and the state it is in into the next state. Time is not its business: a loop (recurrent.py,
-or your own) calls it once per step, and backpropagation through time is `backward()` through what the loop made.
+The job of a cell is to turn an input and the state it is in into the next state. Time is not its business: a loop
+(recurrent.py, or your own) calls it once per step, and backpropagation through time is `backward()` through all the steps.
 """
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from ..functions import relu, sigmoid, split, tanh
-from ..tensor import Tensor, lift
+from ..tensor import Tensor
 from .functional import linear
 from .init import uniform
-from .module import Module, Parameter
+from .module import Module, Parameter, floating
 
 State = Tensor | tuple[Tensor, ...]
 
@@ -29,6 +30,7 @@ class Cell(Module):
     def __init__(
         self, gates: int, input_size: int, hidden_size: int, bias: bool, dtype: DTypeLike, state_width: int | None = None
     ) -> None:
+        input_size, hidden_size = index(input_size), index(hidden_size)
         if input_size < 1 or hidden_size < 1:
             raise ValueError(f"{type(self).__name__}: sizes must be positive, got input {input_size}, hidden {hidden_size}")
         self.input_size, self.hidden_size = input_size, hidden_size
@@ -41,11 +43,12 @@ class Cell(Module):
 
     def enter(self, x: Any, state: Any) -> tuple[Tensor, Any]:
         """The input as a Tensor, and the state: zeros if none is given; one that does not belong to the input is refused."""
-        x = lift(x)
+        x = floating(self, x)
         shape = x.shape
         if len(shape) not in (1, 2) or shape[-1] != self.input_size:
             raise ValueError(
-                f"{type(self).__name__}: expected input of shape ({self.input_size},) or (batch, {self.input_size}), got {shape}"
+                f"{type(self).__name__}: expected input of shape ({self.input_size},) or (batch, {self.input_size}), "
+                f"got {shape}"
             )
         if state is None:
             return x, zero_state(self.state_size, shape[:-1], self.weight_hh.dtype)
@@ -71,25 +74,24 @@ def state_dtype(cell: Module) -> np.dtype[Any]:
 
 def check_state(who: Module, size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> None:
     """Raise unless a state has the structure of `size` and the leading shape of the input."""
-    if isinstance(size, int):
-        if isinstance(state, tuple | list):
-            raise TypeError(f"{type(who).__name__}: expected a state of one Tensor, got a {type(state).__name__} of {len(state)}")
-        size, state = (size,), (state,)
-    elif not isinstance(state, tuple) or len(state) != len(size):
-        raise TypeError(f"{type(who).__name__}: expected a state of {len(size)} Tensors in a tuple, got {type(state).__name__}")
-    for i, n in enumerate(size):
-        if state[i].shape != (*lead, n):
-            index = f"[{i}]" if len(size) > 1 else ""
-            raise ValueError(
-                f"{type(who).__name__}: Expected hidden{index} size {(*lead, n)}, got {list(state[i].shape)}"
-            )
+    single = not isinstance(size, tuple)
+    sizes, members = (size, state) if isinstance(size, tuple) else ((size,), (state,))
+    if not isinstance(members, tuple) or len(members) != len(sizes) or not all(hasattr(h, "shape") for h in members):
+        expected = "one Tensor" if single else f"{len(sizes)} Tensors in a tuple"
+        got = f"a {type(state).__name__}" + (f" of {len(state)}" if isinstance(state, tuple | list) else "")
+        hint = "tg.Tensor(h)" if single else "(h, c)" if len(sizes) == 2 else "tuple(state)"
+        raise TypeError(f"{type(who).__name__}: expected a state of {expected}, got {got}; write {hint}")
+    for i, (h, n) in enumerate(zip(members, sizes, strict=True)):
+        if h.shape != (*lead, n):
+            index = f"[{i}]" if len(sizes) > 1 else ""
+            raise ValueError(f"{type(who).__name__}: Expected hidden{index} size {(*lead, n)}, got {list(h.shape)}")
 
 
 class RNNCell(Cell):
     """h' = tanh(W_ih x + b_ih + W_hh h + b_hh), or relu (Elman 1990).
 
-    RNNCell(input_size, hidden_size, bias=True, nonlinearity="tanh"): call it with x (N, input_size) and h (N, hidden_size), both
-    without N for a single sample; h is zero if left out. Returns the new h.
+    Call it with x (N, input_size) and h (N, hidden_size), both without N for a single sample; h is zero if left out. Returns
+    the new h.
     """
 
     def __init__(
@@ -120,8 +122,11 @@ class LSTMCell(Cell):
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, dtype: DTypeLike = np.float32, proj_size: int = 0
     ) -> None:
+        proj_size = index(proj_size)
+        if not 0 <= proj_size < max(hidden_size, 1):
+            raise ValueError(f"LSTMCell: expected 0 <= proj_size < hidden_size = {hidden_size}, got {proj_size}")
         super().__init__(4, input_size, hidden_size, bias, dtype, state_width=proj_size)
-        self.state_size = (proj_size or hidden_size, hidden_size)
+        self.state_size = (proj_size or self.hidden_size, self.hidden_size)
         bound = 1 / np.sqrt(hidden_size)
         self.weight_hr = Parameter(uniform((proj_size, hidden_size), bound, dtype)) if proj_size else None
 
@@ -146,7 +151,8 @@ class GRUCell(Cell):
     n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
     h' = (1 - z) * n + z * h
 
-    Call it with x (N, input_size) and h (N, hidden_size), both without N for a single sample; h is zero if left out. Returns h'.
+    Call it with x (N, input_size) and h (N, hidden_size), both without N for a single sample; h is zero if left out. Returns
+    the new h.
     """
 
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: DTypeLike = np.float32) -> None:

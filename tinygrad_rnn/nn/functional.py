@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ..functions import abs, exp, log, logaddexp, minimum, moveaxis, where
+from ..functions import abs, exp, log, logaddexp, maximum, minimum, moveaxis, where
 from ..tensor import Tensor, lift
 from .init import generator
 
@@ -47,7 +47,7 @@ def pair(who: str, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:
     prediction, target = lift(prediction), lift(target)
     if prediction.shape != target.shape:
         raise ValueError(
-            f"{who}: prediction has shape {prediction.shape} and target {target.shape}; they must be equal, so reshape one of them"
+            f"{who}: prediction has shape {prediction.shape} and target {target.shape}; they must be equal, so reshape one"
         )
     return prediction, target
 
@@ -66,7 +66,7 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Tensor:
 
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Tensor:
     """d**2 / (2 beta) where d = |input - target| is below beta, else d - beta/2 (Girshick 2015); shapes equal."""
-    if beta < 0:
+    if not beta >= 0:
         raise ValueError(f"smooth_l1_loss: beta must not be negative, got {beta}")
     y, t = pair("smooth_l1_loss", input, target)
     d = abs(y - t)
@@ -77,7 +77,8 @@ def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float
 
 
 def binary_cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """-(t log(p) + (1 - t) log(1 - p)) for probabilities p = input; shapes equal. Logarithms stop at -100, as in PyTorch.
+    """-(t log(p) + (1 - t) log(1 - p)) for probabilities p = input; shapes equal. Logarithms stop at -100, as in PyTorch, and
+    where they do the gradient is 0.
 
     Where p comes from a sigmoid, `binary_cross_entropy_with_logits` is the exact way.
     """
@@ -87,14 +88,19 @@ def binary_cross_entropy(input: Any, target: Any, reduction: str = "mean") -> Te
             "binary_cross_entropy: every input must be a probability between 0 and 1; "
             "for raw scores use binary_cross_entropy_with_logits"
         )
-    least = np.exp(-100.0)
-    return reduce(-(t * log(p.clip(least)) + (1 - t) * log((1 - p).clip(least))), reduction)
+    return reduce(-(t * log_to_100(p) + (1 - t) * log_to_100(1 - p)), reduction)
+
+
+def log_to_100(p: Tensor) -> Tensor:
+    """log(p), but never below -100."""
+    return where(p > 0, maximum(log(where(p > 0, p, 1)), -100), -100)
 
 
 def binary_cross_entropy_with_logits(input: Any, target: Any, reduction: str = "mean") -> Tensor:
-    """binary_cross_entropy(sigmoid(x), t) for scores x = input, as log(1 + exp(x)) - t x: exact at any x; shapes equal."""
+    """binary_cross_entropy(sigmoid(x), t) for scores x = input; shapes equal. As -log(sigmoid(x)) is log(1 + exp(-x)), it is
+    exact at any x."""
     x, t = pair("binary_cross_entropy_with_logits", input, target)
-    return reduce(logaddexp(x, 0) - x * t, reduction)
+    return reduce(t * logaddexp(0, -x) + (1 - t) * logaddexp(0, x), reduction)
 
 
 def cross_entropy(
@@ -118,7 +124,10 @@ def cross_entropy(
     if bad.size:
         raise ValueError(f"cross_entropy: target {bad.flat[0]} is not one of the {classes} classes 0 ... {classes - 1}")
     if reduction == "mean" and not keep.any():
-        raise ValueError("cross_entropy: every target is ignore_index, so there is nothing to take the mean of")
+        raise ValueError(
+            f"cross_entropy: no target but {ignore_index}, the ignore_index, so there is nothing to take the mean of; "
+            "skip this batch, or write reduction='sum'"
+        )
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"cross_entropy: label_smoothing must be between 0 and 1, got {label_smoothing}")
     logp = log_softmax(x).reshape(-1, classes)

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..functions import sqrt
-from ..tensor import Tensor, lift
+from ..tensor import Tensor
 from . import functional as F
 from .init import generator, uniform
-from .module import Module, Parameter
+from .module import Module, Parameter, floating
 
 
 class Linear(Module):
@@ -26,7 +26,7 @@ class Linear(Module):
         self.bias = Parameter(uniform((out_features,), bound, dtype)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        x = lift(x)
+        x = floating(self, x)
         if x.ndim == 0 or x.shape[-1] != self.in_features:
             raise ValueError(f"Linear: expected input (..., {self.in_features}), got {x.shape}")
         return F.linear(x, self.weight, self.bias)
@@ -36,17 +36,20 @@ class Embedding(Module):
     """A table of vectors: integers of any shape (...) become rows (..., embedding_dim). weight from N(0, 1)."""
 
     def __init__(self, num_embeddings: int, embedding_dim: int, dtype: DTypeLike = np.float32) -> None:
+        if num_embeddings < 1 or embedding_dim < 1:
+            raise ValueError(f"Embedding: sizes must be positive, got {num_embeddings} rows of {embedding_dim}")
         self.num_embeddings, self.embedding_dim = num_embeddings, embedding_dim
         self.weight = Parameter(generator.standard_normal((num_embeddings, embedding_dim)).astype(dtype))
 
     def forward(self, indices: Any) -> Tensor:
-        indices = lift(indices)
+        indices = indices if isinstance(indices, Tensor) else Tensor(indices)
         if indices.dtype.kind not in "iu":
             raise TypeError(f"Embedding: expected integers, got dtype {indices.dtype}; write x.astype(np.int64)")
-        found = np.asarray(indices._data)
+        found = indices._data
         if found.size and not 0 <= found.min() <= found.max() < self.num_embeddings:
             raise IndexError(
-                f"Embedding: indices lie between {found.min()} and {found.max()}, the table has rows 0 ... {self.num_embeddings - 1}"
+                f"Embedding: indices lie between {found.min()} and {found.max()}, "
+                f"and the table has rows 0 ... {self.num_embeddings - 1}"
             )
         return self.weight[indices]
 
@@ -78,7 +81,7 @@ class LayerNorm(Module):
         self.bias = Parameter(np.zeros(self.normalized_shape, dtype)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
-        x, axes = lift(x), tuple(range(-len(self.normalized_shape), 0))
+        x, axes = floating(self, x), tuple(range(-len(self.normalized_shape), 0))
         if x.shape[-len(axes) :] != self.normalized_shape:
             raise ValueError(f"LayerNorm: expected the last axes to be {self.normalized_shape}, got {x.shape}")
         x = x - x.mean(axes, keepdims=True)

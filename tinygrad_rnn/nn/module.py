@@ -1,12 +1,12 @@
 """Module: parameters, and a forward that uses them. There is no backward here or in any subclass.
 
-Nothing is registered. Parameters and submodules are found by walking the attributes, in the order they were set, through lists,
-tuples and dicts, and are named by the path that leads to them.
+Nothing is registered. Parameters and submodules are found by walking the attributes, in the order they were set, through
+lists, tuples and dicts, and are named by the path that leads to them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -26,9 +26,14 @@ class Parameter(Tensor):
         super().__init__(data, requires_grad=True, dtype=dtype, name=name)
 
 
+def trainable(value: Any) -> bool:
+    """Is this a parameter? A plain Tensor is one if it is a leaf that requires a gradient."""
+    return isinstance(value, Parameter) or (isinstance(value, Tensor) and value.op is None and value.requires_grad)
+
+
 def members(value: Any, path: str) -> Iterator[tuple[str, Tensor | Module]]:
     """The parameters and modules that an attribute holds, each with its path."""
-    if isinstance(value, Module | Parameter) or (isinstance(value, Tensor) and value.op is None and value.requires_grad):
+    if isinstance(value, Module) or trainable(value):
         yield path, value
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
@@ -36,6 +41,28 @@ def members(value: Any, path: str) -> Iterator[tuple[str, Tensor | Module]]:
     elif isinstance(value, dict):
         for key, item in value.items():
             yield from members(item, f"{path}.{key}")
+
+
+def floating(who: Module, x: Any) -> Tensor:
+    """The input of a layer as a Tensor. Integers are refused: as a rule they are indices on their way to an Embedding."""
+    x = x if isinstance(x, Tensor) else Tensor(x)
+    if x.dtype.kind != "f":
+        raise TypeError(
+            f"{type(who).__name__}: expected input of a floating dtype, got {x.dtype}. "
+            "Write x.astype(np.float32), or look indices up in an Embedding first"
+        )
+    return x
+
+
+def module_path(scope: Scope) -> str:
+    """Where a node was made: the class of the outermost module that was being called, and the path from it to the innermost."""
+    names: list[str] = []
+    while scope.module is not None and scope.parent is not None:
+        outer = scope.parent.module
+        paths = {id(module): path for path, module in outer.named_modules()} if outer is not None else {}
+        names.append(paths.get(id(scope.module), type(scope.module).__name__))
+        scope = scope.parent
+    return ".".join(reversed(names))
 
 
 class Module:
@@ -53,15 +80,22 @@ class Module:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         scope = current_scope.get()
-        token = current_scope.set(Scope(scope.recording, self, scope.step, scope))
+        token = current_scope.set(Scope(scope.recording, self, scope.step, scope, scope.watch))
         try:
             return self.forward(*args, **kwargs)
         finally:
             current_scope.reset(token)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Tensor) and value.name is None and value.op is None:
-            value.name = name
+        if isinstance(vars(self).get(name), Parameter) and value is not None and not trainable(value):
+            what = value.describe() if isinstance(value, Tensor) else f"a {type(value).__name__}"
+            raise TypeError(
+                f"{type(self).__name__}.{name} is a Parameter, and {what} in its place would not be trained. For new numbers "
+                f"write module.{name}.data = ...; for another parameter, module.{name} = Parameter(...)"
+            )
+        for path, member in [(name, value), *members(value, name)]:
+            if isinstance(member, Tensor) and member.op is None and member.name is None:
+                member.name = path
         object.__setattr__(self, name, value)
 
     # -- what it holds -------------------------------------------------------------------------------------------------------
@@ -71,9 +105,9 @@ class Module:
         for name, value in vars(self).items():
             yield from members(value, name)
 
-    def child_path(self, child: str, below: str) -> str:
-        """The path from here to something below a child."""
-        return f"{child}.{below}"
+    def child_path(self, child: str, below: str = "") -> str:
+        """The path from here to a child, or to something below it."""
+        return f"{child}.{below}" if below else child
 
     def named_modules(self) -> Iterator[tuple[str, Module]]:
         """This module (its path is empty) and every one below it."""
@@ -81,7 +115,7 @@ class Module:
         for name, child in self.named_children():
             if isinstance(child, Module):
                 for path, module in child.named_modules():
-                    yield self.child_path(name, path) if path else name, module
+                    yield self.child_path(name, path), module
 
     def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
         """Every parameter with its path; one that is shared is listed once, under its first path."""
@@ -108,13 +142,14 @@ class Module:
         """A copy of every parameter's array, by path."""
         return {path: parameter.numpy() for path, parameter in self._all_parameters()}
 
-    def load_state_dict(self, state: Mapping[str, ArrayLike]) -> None:
+    def load_state_dict(self, state: Mapping[str, ArrayLike | Tensor]) -> None:
         """Set every parameter from a state dict: of this class, or of PyTorch's where the names agree. All or nothing.
 
-        Raises KeyError if names are missing or unexpected, ValueError if shapes differ; the message lists all of them.
+        Raises KeyError if names are missing or unexpected, ValueError if shapes differ, TypeError if something is not made of
+        numbers; the message lists all of them.
         """
         own = dict(self._all_parameters())
-        new = {path: np.asarray(value) for path, value in state.items()}
+        new = {path: value.numpy() if isinstance(value, Tensor) else np.asarray(value) for path, value in state.items()}
         wrong = [f"missing {path}" for path in own if path not in new]
         wrong += [f"unexpected {path}" for path in new if path not in own]
         shapes = [
@@ -125,6 +160,10 @@ class Module:
         if wrong or shapes:
             kind = KeyError if wrong else ValueError
             raise kind(f"load_state_dict into {type(self).__name__}: " + "; ".join(wrong + shapes) + ". Nothing was changed")
+        strange = [f"{path} has dtype {new[path].dtype}" for path in own if new[path].dtype.kind not in "fiub"]
+        if strange:
+            what = f"expected numbers; {'; '.join(strange)}"
+            raise TypeError(f"load_state_dict into {type(self).__name__}: {what}. Nothing was changed")
         for path, parameter in own.items():
             parameter.data = new[path]
 
@@ -145,9 +184,9 @@ class Module:
 
     def __repr__(self) -> str:
         settings = [f"{k}={v!r}" for k, v in vars(self).items() if isinstance(v, int | float | str) and k != "training"]
-        settings += [f"{name}{child.shape}" for name, child in self.named_children() if isinstance(child, Tensor)]
+        settings += [f"{name}{list(child.shape)}" for name, child in self.named_children() if isinstance(child, Tensor)]
         lines = [
-            f"  ({name}): " + repr(child).replace("\n", "\n  ")
+            f"  ({self.child_path(name)}): " + repr(child).replace("\n", "\n  ")
             for name, child in self.named_children()
             if isinstance(child, Module)
         ]
@@ -156,19 +195,26 @@ class Module:
 
 
 class ModuleList(Module):
-    """A list of modules that is itself one: index it, iterate over it, append to it. A plain list as an attribute does as well."""
+    """A list of modules that is itself one: index it, iterate over it, append to it. As an attribute a plain list does too."""
 
     def __init__(self, modules: Iterable[Module] = ()) -> None:
-        self.modules = list(modules)
+        self.modules: list[Any] = []
+        for module in modules:
+            self.append(module)
 
-    def child_path(self, child: str, below: str) -> str:
-        return f"{child.removeprefix('modules.')}.{below}"
+    def child_path(self, child: str, below: str = "") -> str:
+        return super().child_path(child.removeprefix("modules."), below)
 
     def append(self, module: Module) -> None:
         """Add one at the end."""
+        if not callable(module):
+            raise TypeError(
+                f"{type(self).__name__}: expected a module, got a {type(module).__name__}; "
+                "write Sequential(a, b) or ModuleList([a, b])"
+            )
         self.modules.append(module)
 
-    def __getitem__(self, index: int) -> Module:
+    def __getitem__(self, index: int) -> Any:
         return self.modules[index]
 
     def __iter__(self) -> Iterator[Module]:
@@ -179,10 +225,10 @@ class ModuleList(Module):
 
 
 class Sequential(ModuleList):
-    """Modules one after the other: Sequential(a, b)(x) is b(a(x))."""
+    """Modules one after the other: Sequential(a, b)(x) is b(a(x)). Some may be functions: Sequential(a, tg.tanh, b)."""
 
-    def __init__(self, *modules: Module) -> None:
-        super().__init__(modules)
+    def __init__(self, *modules: Module | Callable[[Any], Any]) -> None:
+        super().__init__(modules)  # type: ignore[arg-type]
 
     def forward(self, x: Any) -> Any:
         for module in self.modules:

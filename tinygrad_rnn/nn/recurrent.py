@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,8 @@ class Recurrent(Module):
     Called with x (T, N, features), or (N, T, features) if batch_first, or (T, features) without a batch, and hx, the initial
     state, zeros if left out: (layers * directions, N, size) for each member. Returns the outputs of the last layer,
     (T, N, directions * size), and the final state, shaped as hx. A cell's parameters are named with a suffix for layer and
-    direction: weight_ih_l0, weight_ih_l0_reverse, weight_ih_l1, ...
+    direction: weight_ih_l0, weight_ih_l0_reverse, weight_ih_l1, ... A cell whose `output(state)` is of another size than the
+    state's first member says so as `output_size`.
     """
 
     def __init__(
@@ -54,14 +56,17 @@ class Recurrent(Module):
         if not 0 <= dropout <= 1:
             raise ValueError(f"{type(self).__name__}: dropout must be between 0 and 1, got {dropout}")
         if dropout and num_layers == 1:
-            warnings.warn("dropout acts between layers, so with num_layers=1 it does nothing", stacklevel=3)
+            warnings.warn(
+                f"{type(self).__name__}: dropout acts between layers, so with num_layers=1 dropout={dropout} does nothing",
+                stacklevel=2 if type(self) is Recurrent else 3,
+            )
         self.num_layers, self.batch_first, self.dropout, self.bidirectional = num_layers, batch_first, dropout, bidirectional
         directions = ("", "_reverse") if bidirectional else ("",)
         if isinstance(cell, Module):
             if num_layers > 1 or bidirectional:
                 raise TypeError(
-                    f"{type(self).__name__}: one cell cannot be several layers or directions. Pass a function that makes a cell "
-                    f"for a number of input features, and input_size: Recurrent(lambda n: {type(cell).__name__}(n, ...), 3)"
+                    f"{type(self).__name__}: one cell cannot be several layers or directions. Pass a function that makes one for "
+                    f"a number of input features, and input_size: Recurrent(lambda n: {type(cell).__name__}(n, ...), 3)"
                 )
             self.cells = {"l0": cell}
         else:
@@ -77,9 +82,12 @@ class Recurrent(Module):
     def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, Any]:
         x = lift(x)
         time = 1 if self.batch_first and x.ndim == 3 else 0
-        if x.ndim not in (2, 3) or x.shape[time] == 0:
-            shape = "(N, T, features)" if self.batch_first else "(T, N, features)"
-            raise ValueError(f"{type(self).__name__}: expected x of shape {shape} or (T, features) with T > 0, got {x.shape}")
+        features = getattr(self.cells["l0"], "input_size", "features")
+        if x.ndim not in (2, 3) or x.shape[time] == 0 or features not in ("features", x.shape[-1]):
+            lead = "N, T" if self.batch_first else "T, N"
+            raise ValueError(
+                f"{type(self).__name__}: expected x of shape ({lead}, {features}) or (T, {features}) with T > 0, got {x.shape}"
+            )
         batched, length = x.ndim == 3, x.shape[time]
         if not batched:
             x = x.reshape(length, 1, -1)
@@ -90,14 +98,14 @@ class Recurrent(Module):
         for k in range(self.num_layers):
             below = steps
             if below and self.dropout:
-                below = [dropout(y, self.dropout, self.training) for y in below]
+                below = over_time(range(length), partial(self._thin, below))
             read = below.__getitem__ if below else (lambda t: x[:, t] if time else x[t])
             runs = []
             for suffix in ("", "_reverse") if self.bidirectional else ("",):
                 ys, state = self._run(self.cells[f"l{k}{suffix}"], read, length, states[len(final)], bool(suffix))
                 runs.append(ys)
                 final.append(state)
-            steps = runs[0] if len(runs) == 1 else [concatenate(pair, axis=-1) for pair in zip(*runs, strict=True)]
+            steps = runs[0] if len(runs) == 1 else over_time(range(length), partial(self._join, runs))
 
         output = stack(steps, axis=time)
         if isinstance(self.state_size, tuple):
@@ -109,22 +117,26 @@ class Recurrent(Module):
         without_batch = tuple(h.squeeze(1) for h in last) if isinstance(last, tuple) else last.squeeze(1)
         return output.squeeze(1), without_batch
 
+    def _thin(self, ys: Sequence[Tensor], t: int) -> Tensor:
+        return dropout(ys[t], self.dropout, self.training)
+
+    def _join(self, runs: Sequence[Sequence[Tensor]], t: int) -> Tensor:
+        return concatenate([ys[t] for ys in runs], axis=-1)
+
     def _run(
         self, cell: Module, read: Callable[[int], Tensor], length: int, state: State, reverse: bool
     ) -> tuple[list[Tensor], State]:
-        """The loop. Each node that it makes knows its time step."""
+        """The loop: the outputs in the order of time, and the last state."""
         output = getattr(cell, "output", None) or (lambda state: state[0] if isinstance(state, tuple) else state)
-        ys: list[Any] = [None] * length
-        scope = current_scope.get()
-        token = current_scope.set(scope)
-        try:
-            for t in reversed(range(length)) if reverse else range(length):
-                current_scope.set(Scope(scope.recording, scope.module, t, scope.parent))
-                state = cell(read(t), state)
-                ys[t] = output(state)
-        finally:
-            current_scope.reset(token)
-        return ys, state
+
+        def step(t: int) -> Tensor:
+            nonlocal state
+            state = cell(read(t), state)
+            return output(state)  # type: ignore[no-any-return]
+
+        if reverse:
+            return over_time(range(length)[::-1], step)[::-1], state
+        return over_time(range(length), step), state
 
     def _initial_states(self, batch: int, hx: Any, batched: bool) -> list[State]:
         """The initial state of every layer and direction, in that order."""
@@ -133,16 +145,18 @@ class Recurrent(Module):
             return [zero_state(self.state_size, (batch,), state_dtype(cell)) for cell in cells]
         lead = (len(cells), batch) if batched else (len(cells),)
         check_state(self, self.state_size, lead, hx)
-        members = [lift(h) if batched else lift(h).reshape(len(cells), 1, -1) for h in (hx if isinstance(hx, tuple) else (hx,))]
+        members = [lift(h) for h in (hx if isinstance(hx, tuple) else (hx,))]
+        if not batched:
+            members = [h.reshape(len(cells), 1, -1) for h in members]
         if isinstance(self.state_size, tuple):
             return [tuple(h[i] for h in members) for i in range(len(cells))]
         return [members[0][i] for i in range(len(cells))]
 
     # `lstm.weight_ih_l0` is the parameter weight_ih of the cell l0: read, assigned, and saved under that name.
 
-    def child_path(self, child: str, below: str) -> str:
+    def child_path(self, child: str, below: str = "") -> str:
         key = child.removeprefix("cells.")
-        return f"{below}_{key}" if key in self.cells else super().child_path(child, below)
+        return f"{below}_{key}" if below and key in self.cells else super().child_path(child, below)
 
     def __getattr__(self, name: str) -> Any:
         base, mark, key = name.rpartition("_l")
@@ -160,6 +174,20 @@ class Recurrent(Module):
             super().__setattr__(name, value)
 
 
+def over_time(times: Sequence[int], step: Callable[[int], Tensor]) -> list[Tensor]:
+    """[step(t) for t in times], where each node that is made knows its time step."""
+    scope = current_scope.get()
+    token = current_scope.set(scope)
+    try:
+        results = []
+        for t in times:
+            current_scope.set(scope._replace(step=t))
+            results.append(step(t))
+        return results
+    finally:
+        current_scope.reset(token)
+
+
 class RNN(Recurrent):
     """Elman's network (1990), `RNNCell` over time; arguments, parameters and results are those of PyTorch's nn.RNN."""
 
@@ -175,6 +203,8 @@ class RNN(Recurrent):
         bidirectional: bool = False,
         dtype: DTypeLike = np.float32,
     ) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.nonlinearity = nonlinearity
         super().__init__(
             lambda features: RNNCell(features, hidden_size, bias, nonlinearity, dtype),
             input_size,
@@ -203,6 +233,8 @@ class LSTM(Recurrent):
         proj_size: int = 0,
         dtype: DTypeLike = np.float32,
     ) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
+        self.proj_size = proj_size
         super().__init__(
             lambda features: LSTMCell(features, hidden_size, bias, dtype, proj_size),
             input_size,
@@ -227,6 +259,7 @@ class GRU(Recurrent):
         bidirectional: bool = False,
         dtype: DTypeLike = np.float32,
     ) -> None:
+        self.input_size, self.hidden_size = input_size, hidden_size
         super().__init__(
             lambda features: GRUCell(features, hidden_size, bias, dtype),
             input_size,
@@ -249,6 +282,6 @@ def checked_state_size(cell: Module) -> int | tuple[int, ...]:
     if isinstance(size, int) or (isinstance(size, tuple) and size and all(isinstance(n, int) for n in size)):
         return size
     raise TypeError(
-        f"{type(cell).__name__} is not a cell: it needs `state_size`, an int or a tuple of ints (one for each member of its state), "
-        f"got {size!r}"
+        f"{type(cell).__name__} is not a cell: it needs `state_size`, an int or a tuple of ints (one for each member of its "
+        f"state), got {size!r}"
     )

@@ -25,7 +25,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     clipped = _with_gradients(parameters)
     if not clipped:
         return 0.0
-    norms = [float(np.linalg.norm(p.grad._data.ravel(), norm_type)) for p in clipped if p.grad is not None]
+    norms = [float(np.linalg.norm(p.grad._data.ravel().astype(float), norm_type)) for p in clipped if p.grad is not None]
     norm = float(np.linalg.norm(norms, norm_type))
     if not np.isfinite(norm):
         which = ", ".join(p.describe() for p, n in zip(clipped, norms, strict=True) if not np.isfinite(n))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,22 +20,24 @@ class Optimizer:
     """
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]) -> None:
-        given: list[Any] = [params] if isinstance(params, Tensor) else list(params)
+        who = type(self).__name__
+        given = listed(who, params)
         if not given:
-            raise ValueError(f"{type(self).__name__} got an empty parameter list: pass model.parameters()")
+            raise ValueError(f"{who} got an empty parameter list: pass model.parameters()")
         groups = given if isinstance(given[0], dict) else [{"params": given}]
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
         for group in groups:
-            inside = group["params"]
-            self.param_groups.append({**defaults, **group, "params": [inside] if isinstance(inside, Tensor) else list(inside)})
+            if not isinstance(group, dict) or "params" not in group:
+                raise TypeError(f'{who}: expected groups {{"params": [...], "lr": ...}}, got {brief(group)}')
+            self.param_groups.append({**defaults, **group, "params": listed(who, group["params"])})
         every = [p for group in self.param_groups for p in group["params"]]
         for p in every:
             if not isinstance(p, Tensor) or p.op is not None:
-                what = p.describe() if isinstance(p, Tensor) else type(p).__name__
-                raise TypeError(f"{type(self).__name__} can only optimise leaf Tensors, got {what}: pass model.parameters()")
-        if len(set(every)) != len(every):
-            raise ValueError(f"{type(self).__name__}: some parameters appear more than once; list each of them once")
+                raise TypeError(f"{who} can only optimise leaf Tensors, got {brief(p)}: pass model.parameters()")
+        twice = [p.describe() for p, n in Counter(every).items() if n > 1]
+        if twice:
+            raise ValueError(f"{who}: some parameters appear more than once, list each of them once: {', '.join(twice)}")
         for group in self.param_groups:
             self.check(group)
 
@@ -50,10 +53,13 @@ class Optimizer:
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
-        for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    p.subtract_(self.update(p._data, p.grad._data, group, self.state.setdefault(p, {})))
+        due = [(p, group) for group in self.param_groups for p in group["params"] if p.grad is not None]
+        for p, _ in due:
+            if not isinstance(p.grad, Tensor) or p.grad.shape != p.shape:
+                got = brief(p.grad)
+                raise TypeError(f"{type(self).__name__}: expected .grad to be a Tensor shaped as {p.describe()}, got {got}")
+        for p, group in due:
+            p.subtract_(self.update(p._data, p.grad._data, group, self.state.setdefault(p, {})))
 
     def zero_grad(self) -> None:
         """Forget the gradients: sets them to None."""
@@ -65,28 +71,54 @@ class Optimizer:
         """{"state": {index: {...}}, "param_groups": [{..., "params": [indices]}]}, parameters numbered in their order."""
         index = {p: i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
         groups = [{**group, "params": [index[p] for p in group["params"]]} for group in self.param_groups]
-        state = {index[p]: {k: _copy(v) for k, v in s.items()} for p, s in self.state.items() if s}
+        state = {index[p]: {k: _copy(v, p) for k, v in s.items()} for p, s in self.state.items() if s}
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what `state_dict` gave, here or in PyTorch. All or nothing."""
+        who = f"load_state_dict into {type(self).__name__}"
+        if not {"state", "param_groups"} <= set(state_dict):
+            raise KeyError(f"{who}: expected what state_dict() gives, 'state' and 'param_groups', got {list(state_dict)}")
         groups = state_dict["param_groups"]
         sizes, own = [len(g["params"]) for g in groups], [len(g["params"]) for g in self.param_groups]
         if sizes != own:
-            raise ValueError(f"load_state_dict: the state has groups of {sizes} parameters, this {type(self).__name__} of {own}")
-        at = {i: p for g, mine in zip(groups, self.param_groups, strict=True) for i, p in zip(g["params"], mine["params"])}
-        state = {at[i]: {k: _copy(v) for k, v in s.items()} for i, s in state_dict["state"].items()}
+            raise ValueError(f"{who}: expected groups of {own} parameters, got {sizes}")
+        numbers, every = ([p for g in some for p in g["params"]] for some in (groups, self.param_groups))
+        at = dict(zip(numbers, every, strict=True))
+        strange = [i for i in state_dict["state"] if i not in at]
+        if strange:
+            raise ValueError(f"{who}: there is a state for parameters {strange}, which are in none of its groups")
+        state = {at[i]: {k: _copy(v, at[i]) for k, v in s.items()} for i, s in state_dict["state"].items()}
         for p, s in state.items():
             for name, value in s.items():
                 if isinstance(value, np.ndarray) and value.ndim and value.shape != p.shape:
-                    raise ValueError(f"load_state_dict: {name} has shape {value.shape}, expected that of {p.describe()}")
-        for g in groups:
-            self.check({**g})
-        for g, mine in zip(groups, self.param_groups, strict=True):
-            mine.update({k: v for k, v in g.items() if k in mine and k != "params"})
+                    raise ValueError(f"{who}: {name} has shape {value.shape}, expected that of {p.describe()}")
+        settings = [
+            {k: g[k] for k in mine if k in g and k != "params"} for g, mine in zip(groups, self.param_groups, strict=True)
+        ]
+        for new, mine in zip(settings, self.param_groups, strict=True):
+            self.check({**mine, **new})
+        for new, mine in zip(settings, self.param_groups, strict=True):
+            mine.update(new)
         self.state = state
 
 
-def _copy(value: Any) -> Any:
-    """A value of a state, safe from later steps."""
-    return np.array(value) if hasattr(value, "__array__") else value
+def listed(who: str, params: Any) -> list[Any]:
+    """Parameters, or groups, as a list."""
+    if isinstance(params, set | dict):
+        fix = "a list, for a set has no order that every run repeats" if isinstance(params, set) else "[group]"
+        raise TypeError(f"{who}: expected a list of parameters or of groups, got a {type(params).__name__}: write {fix}")
+    return [params] if isinstance(params, Tensor) else list(params)
+
+
+def brief(x: Any) -> str:
+    """What an error calls something that it did not expect."""
+    return x.describe() if isinstance(x, Tensor) else repr(x) if isinstance(x, dict) else f"a {type(x).__name__}"
+
+
+def _copy(value: Any, p: Tensor) -> Any:
+    """A value of a parameter's state, safe from later steps; arrays in the dtype of the parameter."""
+    if not hasattr(value, "__array__"):
+        return value
+    array = np.asarray(value)
+    return np.array(array, p.dtype if array.ndim else None)

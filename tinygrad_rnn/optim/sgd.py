@@ -39,14 +39,15 @@ class SGD(Optimizer):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
     def update(self, p: Array, g: Array, group: dict[str, Any], state: dict[str, Any]) -> Array:
-        momentum = group["momentum"]
+        names = ("lr", "momentum", "dampening", "weight_decay")
+        lr, momentum, dampening, weight_decay = (float(group[name]) for name in names)  # np.float64 would widen the dtype
         if group["maximize"]:
             g = -g
-        if group["weight_decay"]:
-            g = g + group["weight_decay"] * p
+        if weight_decay:
+            g = g + weight_decay * p
         if momentum:
             v = state.get("momentum_buffer")
-            v = g.copy() if v is None else momentum * v + (1 - group["dampening"]) * g
+            v = g.copy() if v is None else momentum * v + (1 - dampening) * g
             state["momentum_buffer"] = v
             g = g + momentum * v if group["nesterov"] else v
-        return group["lr"] * g
+        return lr * g

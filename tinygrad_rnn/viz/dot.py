@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from .graph import Edge, Graph, Node, Table
 from .labels import shape_text
@@ -182,15 +182,15 @@ def rows(graph: Graph, levels: dict[int, int]) -> Iterator[str]:
 # -- parameters --------------------------------------------------------------------------------------------------------------
 
 
-def ground(graph: Graph) -> tuple[int, dict[tuple[int, int], None]]:
-    """Which buses can run below everything (a bit for each), and for the others: the nodes they run above, as (node, bus)."""
+def ground(graph: Graph) -> tuple[int, dict[tuple[int, int], int]]:
+    """Which buses can run below everything (a bit for each); for the others {(node, bus): reader}, what they run between."""
     nodes, below = graph.nodes, [0] * len(graph.nodes)  # a bit for each table that is read at or below a node
     for k, table in enumerate(graph.tables):
         for i in table.readers:
             below[i] |= 1 << k
     own = list(below)
     floor = (1 << len(graph.tables)) - 1
-    under: dict[tuple[int, int], None] = {}
+    under: dict[tuple[int, int], int] = {}
     for edge in graph.edges:
         source, target = nodes[edge.source], nodes[edge.target]
         if source.step is None or source.step != target.step:
@@ -199,21 +199,23 @@ def ground(graph: Graph) -> tuple[int, dict[tuple[int, int], None]]:
         new = own[edge.target] & ~below[edge.source] if source.kind != "input" else 0
         if new:
             floor &= ~new
-            under.update(((edge.source, k), None) for k in range(len(graph.tables)) if new >> k & 1)
+            under.update(((edge.source, k), edge.target) for k in range(len(graph.tables)) if new >> k & 1)
     return floor, under
 
 
-def rails(graph: Graph, buses: Sequence[Collection[int]], floor: int, under: Iterable[tuple[int, int]]) -> Iterator[str]:
+def rails(graph: Graph, buses: Sequence[Collection[int]], floor: int, under: Mapping[tuple[int, int], int]) -> Iterator[str]:
     """Invisible edges: an ordered point below each step holds the columns in their order; each bus gets a rank of its own."""
     nodes = graph.nodes
+    highest: dict[int, int] = {}  # the bus that runs highest above a node
     for i, k in under:
-        yield f"n{i} -> b{k}_{nodes[i].step} [style=invis, weight=0]"
+        t, low = nodes[i].step, highest.get(i)
+        yield f"n{i} -> b{k}_{t} [style=invis, weight=0]"
+        if low is not None:
+            yield f"b{low}_{t} -> b{k}_{t} -> n{under[i, low]} [style=invis, weight=0]"
+        highest[i] = k
     points = ["left", *(f"s{t}" for t in graph.steps)]
     yield "{rank=same; node [style=invis, " + POINT + "]; " + "; ".join(points) + "}"
     yield " -> ".join(points) + " [style=invis]"
-    for k, bus in enumerate(buses):
-        if bus:
-            yield f"left -> P{k} [style=invis]"
     top = {}
     for t in graph.steps:
         chain = [f"s{t}", *(f"b{k}_{t}" for k, bus in enumerate(buses) if floor >> k & 1 and t in bus)]
@@ -226,9 +228,10 @@ def rails(graph: Graph, buses: Sequence[Collection[int]], floor: int, under: Ite
     first = next(iter(graph.steps))
     initial = [edge.source for edge in graph.edges if edge.state and nodes[edge.source].step is None]
     first_read = {edge.source for edge in graph.edges if edge.state and nodes[edge.target].step == first}
-    column = ["left", *(f"n{i}" for i in dict.fromkeys(initial) if i in first_read)]
-    column += [f"P{k}" for k, bus in enumerate(buses) if bus]
-    yield f"subgraph cluster_left {{ peripheries=0; {'; '.join(column)} }}"
+    leftmost = [f"n{i}" for i in dict.fromkeys(initial) if i in first_read]
+    leftmost += [f"P{k}" for k, bus in enumerate(buses) if bus]
+    for name in leftmost:  # each edge counts when crossings are avoided, so several of them hold a box on the left
+        yield from [f"left -> {name} [style=invis, weight=0]"] * 5
 
 
 def steps_read(graph: Graph, table: Table) -> dict[int, None]:

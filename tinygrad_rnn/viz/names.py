@@ -38,6 +38,7 @@ class Names:
         return self._scopes[id(scope)]
 
     def _add_roots(self, roots: Sequence[Module]) -> None:
+        """Name everything below the outermost modules, leaving out those that are part of another."""
         inner = {id(module) for root in roots for path, module in root.named_modules() if path}
         roots = [root for root in roots if id(root) not in inner] or roots
         count: dict[str, int] = {}
@@ -46,18 +47,28 @@ class Names:
             count[name] = count.get(name, 0) + 1
             name = name if count[name] == 1 else f"{name}{count[name]}"
             lead = "" if len(roots) == 1 else f"{name}."
-            below = [("", root)]
-            for path, module in below:
-                self._paths.setdefault(id(module), lead + path if path else name)
-                for own, child in module.named_children():
-                    own = own.removeprefix("modules.") if isinstance(module, ModuleList) else own
-                    full = f"{path}.{own}" if path else own
-                    if isinstance(child, Tensor):
-                        self.owners.setdefault(child, (self._paths[id(module)], lead + full))
-                    else:
-                        below.append((full, child))
+            new = self._walk(root, name, lead)
             for path, parameter in root.named_parameters():
-                self.owners[parameter] = self.owners[parameter][0], lead + path
+                if parameter in new:
+                    self.owners[parameter] = self.owners[parameter][0], lead + path
+
+    def _walk(self, root: Module, name: str, lead: str) -> set[Tensor]:
+        """Name a module and all below it; returns the parameters that had no owner yet."""
+        new: set[Tensor] = set()
+        found, seen = [("", root)], {id(root)}
+        for path, module in found:
+            own = self._paths.setdefault(id(module), lead + path if path else name)
+            for key, child in module.named_children():
+                key = key.removeprefix("modules.") if isinstance(module, ModuleList) else key
+                full = f"{path}.{key}" if path else key
+                if isinstance(child, Tensor):
+                    if child not in self.owners:
+                        self.owners[child] = own, lead + full
+                        new.add(child)
+                elif id(child) not in seen:
+                    seen.add(id(child))
+                    found.append((full, child))
+        return new
 
     def path(self, module: Module) -> str:
         """Where a module is found; its class name if it is nobody's attribute."""
