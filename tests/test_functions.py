@@ -1,4 +1,4 @@
-"""The functions: NumPy's names, values and errors, on Tensors, arrays, lists and numbers; broadcasting and indices at random."""
+"""The functions: NumPy's names, values and errors, on Tensors, arrays, lists, numbers; broadcasting and indices at random."""
 
 import inspect
 

@@ -129,7 +129,7 @@ CASES = {
     ],
     "clip": [
         (lambda x: np.clip(x, -0.5, 0.5), R(5)), (lambda x: x.clip(None, 0.5), R(5)), (lambda x: np.clip(x, min=-0.5), R(5)),
-        (lambda x, low, high: np.clip(x * x, low, high), P(4), np.array(0.5), np.array([2.0, 1, 2, 0.2])),
+        (lambda x, *b: np.clip(x * x, *b), np.array([0.3, 0.9, 1.7, 0.4]), np.array(0.5), np.array([2, 0.7, 2, 0.2])),
     ],
     "matmul": [
         *((lambda a, b: a @ b, R(*a), R(*b)) for a, b in MATMULS),

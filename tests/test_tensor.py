@@ -93,11 +93,15 @@ def test_a_scalar_needs_no_gradient_whatever_its_axes():
 
 
 def test_gradients_belong_to_nobody_else():
-    x, y, seed = leaf([1, 2]), leaf([3, 4]), Tensor([1.0, 1.0])
-    (x + y).backward(seed)
-    (x.reshape(2, 1).reshape(2) - y).backward(seed)
-    x.grad.data[:] = 99
-    assert (y.grad.data.tolist(), seed.data.tolist()) == ([0, 0], [1, 1])
+    seed = Tensor([1.0, 1.0])
+    for f in (lambda x, y: x + y, lambda x, y: x.reshape(2, 1).reshape(2) + y, lambda x, y: x.T + (y + x) + y):
+        x, y = leaf([1, 2]), leaf([3, 4])
+        f(x, y).backward(seed)
+        expected = y.grad.data.tolist()
+        x.grad.data[:] = 99
+        assert (y.grad.data.tolist(), seed.data.tolist()) == (expected, [1, 1])
+        y.grad.data[:] = 99
+        assert seed.data.tolist() == [1, 1]
 
 
 def test_what_backward_refuses():
@@ -334,15 +338,36 @@ def test_threads_build_and_walk_graphs_of_their_own():
         np.testing.assert_array_equal(together[i], results[i])
 
 
-def test_no_grad_gives_arrays_of_their_own():
+def test_views_made_in_no_grad_are_read_only_and_require_nothing():
     x = leaf([1, 2, 3])
     with tg.no_grad():
         views = [x[1:], x.reshape(3, 1), x.T, np.broadcast_to(x, (2, 3)), np.split(x, 3)[0]]
     for view in views:
-        view.data[...] = 99
-    x.detach().data[:] = 99
-    x.numpy()[:] = 99
-    assert x.data.tolist() == [1, 2, 3]
+        assert not view.requires_grad
+        with pytest.raises(ValueError, match="read-only"):
+            view.data[...] = 99
+    np.testing.assert_array_equal(x.data, [1, 2, 3])
+
+
+def test_a_transpose_that_is_held_shows_later_edits_of_its_leaf():
+    w, x = leaf(np.arange(6.0).reshape(2, 3)), tg.Tensor(np.ones((1, 3)))
+    with tg.no_grad():
+        held = w.T
+        np.testing.assert_array_equal((x @ held).data, [[3, 12]])
+        w.data[0, 0] = 10
+        np.testing.assert_array_equal((x @ held).data, [[13, 12]])
+        w.data = w.data * 2
+        np.testing.assert_array_equal((x @ w.T).data, [[26, 24]])
+
+
+def test_a_forward_pass_gives_the_same_bits_again():
+    cell, x = tg.nn.LSTMCell(5, 7), np.random.default_rng(0).standard_normal((3, 5)).astype(np.float32)
+    first = cell(x)
+    again = cell(x)
+    with tg.no_grad():
+        unrecorded = cell(x)
+    for a, b, c in zip(first, again, unrecorded, strict=True):
+        assert a.data.tobytes() == b.data.tobytes() == c.data.tobytes()
 
 
 # -- edits -------------------------------------------------------------------------------------------------------------------
@@ -497,6 +522,12 @@ def test_what_the_graph_captures_is_a_copy():
     array[:], key[:], condition[:] = 99, [1, 1], False
     y.sum().backward()
     assert x.grad.data.tolist() == [2 + 2 + 1 + 2 + 2, 3 + 0 + 0 + 0 + 3]
+    index = Tensor([0, 0])
+    picked = x[index]
+    index.data[:] = 1
+    x.grad = None
+    picked.sum().backward()
+    assert x.grad.data.tolist() == [2, 0]
     shape = [2, 1]
     node = x.reshape(shape)
     shape[0] = 99

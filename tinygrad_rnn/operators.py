@@ -144,6 +144,13 @@ class Operators:
     def __abs__(self) -> Tensor:
         return self.apply(ops.ABS, self)
 
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, np.ndarray | np.generic | int | float):
+            raise TypeError(f"`==` on Tensors compares identity, so that they can be dict keys: write np.equal(x, {other!r})")
+        return self is other
+
+    __hash__ = object.__hash__
+
     def __gt__(self, other: Any) -> Tensor:
         return constant(np.greater, self, other)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from .ops import Array, Op
 from .scope import Scope, current_scope, tick
 
 ndarray, new = np.ndarray, object.__new__  # used once per op, so worth a shorter way to them
+ROWS = 1 << 14  # up to this many elements a transpose is copied into rows: BLAS is twice as fast on them, which pays at once
 
 
 def lift(x: Any) -> Tensor:
@@ -50,15 +52,16 @@ def apply(op: Op, *inputs: Any, **params: Any) -> Tensor:
         data = np.asarray(data)
     node: Tensor = new(Tensor)
     node.scope = scope = current_scope.get()
-    # Two kinds of constants are recorded as well: a view, since edits of what it shows reach it, and x[:, t] tells pictures the
+    requires_grad = requires_grad and scope.recording
+    # Two kinds of constants are recorded too: a view, since edits of what it shows reach it, and since x[:, t] tells pictures the
     # time; and what a layer makes within a time step, so that the first step looks like all others.
-    if scope.recording and (requires_grad or data.base is not None or scope.step is not None):
+    if requires_grad or data.base is not None or (scope.step is not None and scope.recording):
         node._data = node._operand = data
         node._requires_grad, node.op, node.inputs, node.params = requires_grad, op, inputs, params
         node._lent = node._transpose = node.grad = node.name = None
         node.birth = node.version = tick()
     else:
-        node._init_leaf(data if data.base is None else data.copy())
+        node._init_leaf(data)
     if scope.watch is not None:
         scope.watch.value(node, op, inputs)
     return node
@@ -71,7 +74,7 @@ class Tensor(Operators):
     is NumPy's for that input. Only floating dtypes can require gradients.
 
     `grad` is None, or a Tensor of the same shape and dtype: the sum of what every `backward()` has brought here.
-    `==` compares identity, so Tensors can be dict keys; `np.equal` compares elements.
+    `==` compares identity, so that Tensors can be dict keys; `np.equal` compares elements.
     """
 
     __slots__ = (
@@ -84,6 +87,8 @@ class Tensor(Operators):
     def __init__(
         self, data: ArrayLike | Tensor, requires_grad: bool = False, dtype: DTypeLike | None = None, name: str | None = None
     ) -> None:
+        if isinstance(data, Tensor) and data._requires_grad:
+            raise TypeError(f"Tensor(...) makes a leaf, and {data.describe()} requires grad: use it as it is, or .detach() it")
         array = np.array(data._data if isinstance(data, Tensor) else data, dtype=dtype)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"Tensor: expected real numbers or bools, got {type(data).__name__} of dtype {array.dtype}")
@@ -92,8 +97,8 @@ class Tensor(Operators):
 
     def _init_leaf(self, array: Array, name: str | None = None) -> Tensor:
         self._data: Array = array
-        self._operand: Array = array  # what forwards read: `_data`, but for a transpose, where it is copied into rows
-        self._lent: tuple[weakref.ref[Array], Array] | None = None
+        self._operand: Array = array  # what forwards read: `_data`, or for a small transpose the same in rows
+        self._lent: tuple[weakref.ref[Array], Array] | tuple[()] | None = None  # if not None, look before you read: _settle()
         self._requires_grad = False
         self._transpose: weakref.ref[Tensor] | None = None
         self.grad: Tensor | None = None
@@ -113,18 +118,19 @@ class Tensor(Operators):
 
         A graph that has read a leaf notices if the leaf is edited before `backward()`, and refuses to use it.
         """
-        if self.op is not None:
-            view = self._data.view()
+        if self.op is not None or self.is_number:
+            view = np.asarray(self._data).view()
             view.flags.writeable = False
             return view
         if self._lent is not None:
             self._settle()
         if self._lent is None:
-            self._unpack()
-            lent = np.asarray(memoryview(self._data))  # type: ignore[arg-type]  # every view of it keeps `lent` alive, so we see when all are gone
+            buffer: Any = self._data
+            lent = np.asarray(memoryview(buffer))  # every view of it keeps `lent` alive, so we see when all are gone
             self._lent = weakref.ref(lent), self._data.copy()
             return lent
-        return self._lent[0]() if self._lent[0]() is not None else self.data  # type: ignore[return-value]
+        alias = self._lent[0]() if self._lent else None
+        return self.data if alias is None else alias
 
     @data.setter
     def data(self, value: ArrayLike | Tensor) -> None:
@@ -136,7 +142,7 @@ class Tensor(Operators):
         value = value._data if isinstance(value, Tensor) else np.asarray(value)
         if value.shape != self._data.shape:
             raise ValueError(f"cannot assign data of shape {value.shape} to {self.describe()}: the shapes must be equal")
-        if self._lent is None or value is not self._lent[0]():  # `w.data -= step` has already written in place
+        if not self._lent or value is not self._lent[0]():  # `w.data -= step` has already written in place
             self._data = self._operand = value.astype(self._data.dtype)
             self._lent = None
         self._written()
@@ -148,17 +154,18 @@ class Tensor(Operators):
 
     def _written(self) -> None:
         self.version = tick()
-        self._unpack()
-
-    def _unpack(self) -> None:
-        """A copy of the transpose must not outlive the numbers it was made of."""
-        shared = self._transpose() if self._transpose is not None else None
-        if shared is not None:
-            shared._operand = shared._data
 
     def _settle(self) -> None:
-        """Has anyone written into the array that `.data` lent out? If so, this is a new version of it."""
-        alias, before = self._lent  # type: ignore[misc]
+        """Before this is read: has anyone written into the array that `.data` lent out? If so, it is a new version."""
+        if self.op is not None:  # a transpose that is kept in rows: copy it again if the leaf is newer
+            leaf = self.inputs[0]
+            if leaf._lent is not None:
+                leaf._settle()
+            if leaf.version > self.version:
+                self._operand = np.ascontiguousarray(self._data)
+                self._written()
+            return
+        alias, before = self._lent or (lambda: None, self._data)
         if before.tobytes() != self._data.tobytes():
             self._written()
             before = self._data.copy()
@@ -200,19 +207,19 @@ class Tensor(Operators):
 
     @property
     def T(self) -> Tensor:
-        """The axes reversed. As long as a graph holds the `w.T` of a leaf, asking again gives the same node, so that the uses
-        of a weight at every time step meet in one node, and their gradients in one product."""
-        recording = current_scope.get().recording
-        if self.op is not None or not recording:
+        """The axes reversed. As long as a graph holds the `w.T` of a leaf, asking again gives the same node: so the uses of a
+        weight at all time steps meet in one node, and their gradients in one product."""
+        if self.op is not None:
             return self.transpose()
         if self._lent is not None:
             self._settle()
         shared = self._transpose() if self._transpose is not None else None
-        if shared is None or shared.birth < self.version or shared._requires_grad != self._requires_grad:
+        tracked = self._requires_grad and current_scope.get().recording
+        if shared is None or shared.birth < self.version or shared._requires_grad is not tracked:
             shared = self.transpose()
             self._transpose = weakref.ref(shared)
-        elif shared._operand is shared._data and self._lent is None:
-            shared._operand = np.ascontiguousarray(shared._data)  # from the second use on: BLAS is up to twice as fast on rows
+            if self.ndim == 2 and self.size <= ROWS:
+                shared._operand, shared._lent = np.ascontiguousarray(shared._data), ()
         return shared
 
     # -- backward ------------------------------------------------------------------------------------------------------------
@@ -227,9 +234,11 @@ class Tensor(Operators):
                 f"{self.describe()} does not require grad and has no graph: make a leaf with requires_grad=True, "
                 "and compute outside of no_grad()"
             )
-        for leaf, g in gradients([self], [self._seed(gradient)], create_graph).items():
-            g = g if create_graph else Tensor.__new__(Tensor)._init_leaf(g)
-            leaf.grad = g if leaf.grad is None else leaf.grad + g
+        found = gradients([self], [self._seed(gradient)], create_graph)
+        with adding_up:
+            for leaf, g in found.items():
+                g = g if create_graph else new(Tensor)._init_leaf(g)
+                leaf.grad = g if leaf.grad is None else leaf.grad + g
 
     def _seed(self, gradient: ArrayLike | Tensor | None) -> Tensor:
         if gradient is None:
@@ -242,7 +251,7 @@ class Tensor(Operators):
         seed = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
         if seed.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {seed.shape}, expected that of {self.describe()}")
-        return seed if seed.dtype == self.dtype else seed.astype(self.dtype)
+        return seed.astype(self.dtype)  # a copy, so that no gradient is the caller's own array
 
     # -- NumPy's protocols: what joins the graph is filled in by numpy_api.py ------------------------------------------------
 
@@ -260,15 +269,19 @@ class Tensor(Operators):
             )
         return np.array(self._data, dtype=dtype)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How leaves are copied and pickled: by their numbers."""
         if self.op is not None:
             raise RuntimeError(f"only leaves can be copied, and {self.describe()} was computed: use .detach()")
-        copy = type(self).__new__(type(self))._init_leaf(self._data.copy(), self.name)
-        copy._requires_grad = self._requires_grad
-        return copy
-
-    def __copy__(self) -> Tensor:  # two Tensors with one array would not see each other's edits
-        return self.__deepcopy__({})
+        return copy_leaf, (type(self), self.numpy(), self._requires_grad, self.name)
 
 
+def copy_leaf(kind: type[Tensor], array: Array, requires_grad: bool, name: str | None) -> Tensor:
+    """A leaf with a copy of these numbers."""
+    leaf = new(kind)._init_leaf(array.copy(), name)
+    leaf._requires_grad = requires_grad
+    return leaf
+
+
+adding_up = Lock()  # two threads may bring gradients to one leaf
 numpy_handlers: dict[str, Callable[..., Any]] = {}

@@ -78,7 +78,8 @@ def check_state(who: Module, size: int | tuple[int, ...], lead: tuple[int, ...],
     sizes, members = (size, state) if isinstance(size, tuple) else ((size,), (state,))
     if not isinstance(members, tuple) or len(members) != len(sizes) or not all(hasattr(h, "shape") for h in members):
         expected = "one Tensor" if single else f"{len(sizes)} Tensors in a tuple"
-        got = f"a {type(state).__name__}" + (f" of {len(state)}" if isinstance(state, tuple | list) else "")
+        kinds = " and ".join(type(h).__name__ for h in state) if isinstance(state, tuple | list) else ""
+        got = f"a {type(state).__name__}" + (f" of {kinds}" if kinds else "")
         hint = "tg.Tensor(h)" if single else "(h, c)" if len(sizes) == 2 else "tuple(state)"
         raise TypeError(f"{type(who).__name__}: expected a state of {expected}, got {got}; write {hint}")
     for i, (h, n) in enumerate(zip(members, sizes, strict=True)):

@@ -31,15 +31,16 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     return x - log(exp(x).sum(axis, keepdims=True))
 
 
+def check_reduction(who: str, reduction: str) -> None:
+    """Raise unless this is a way to reduce."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(f"{who}: reduction is 'mean', 'sum' or 'none', got {reduction!r}")
+
+
 def reduce(loss: Tensor, reduction: str) -> Tensor:
     """The "mean" of the elements, their "sum", or all of them ("none")."""
-    if reduction == "mean":
-        return loss.mean()
-    if reduction == "sum":
-        return loss.sum()
-    if reduction == "none":
-        return loss
-    raise ValueError(f"reduction is 'mean', 'sum' or 'none', got {reduction!r}")
+    check_reduction("loss", reduction)
+    return loss if reduction == "none" else loss.mean() if reduction == "mean" else loss.sum()
 
 
 def pair(who: str, prediction: Any, target: Any) -> tuple[Tensor, Tensor]:

@@ -73,9 +73,11 @@ class LayerNorm(Module):
     """
 
     def __init__(
-        self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, bias: bool = True, dtype: DTypeLike = np.float32
+        self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, *, bias: bool = True, dtype: DTypeLike = np.float32
     ) -> None:
         self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        if not self.normalized_shape or min(self.normalized_shape) < 1:
+            raise ValueError(f"LayerNorm: sizes must be positive, got {self.normalized_shape}")
         self.eps = eps
         self.weight = Parameter(np.ones(self.normalized_shape, dtype))
         self.bias = Parameter(np.zeros(self.normalized_shape, dtype)) if bias else None
@@ -93,6 +95,7 @@ class _Loss(Module):
     """A loss as a module: it holds how to reduce."""
 
     def __init__(self, reduction: str = "mean") -> None:
+        F.check_reduction(type(self).__name__, reduction)
         self.reduction = reduction
 
 

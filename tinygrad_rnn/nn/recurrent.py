@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from ..functions import concatenate, stack
-from ..scope import Scope, current_scope
+from ..scope import current_scope
 from ..tensor import Tensor, lift
 from .cells import GRUCell, LSTMCell, RNNCell, State, check_state, state_dtype, zero_state
 from .functional import dropout
@@ -62,11 +62,14 @@ class Recurrent(Module):
             )
         self.num_layers, self.batch_first, self.dropout, self.bidirectional = num_layers, batch_first, dropout, bidirectional
         directions = ("", "_reverse") if bidirectional else ("",)
+        if not callable(cell):
+            what = type(cell).__name__
+            raise TypeError(f"{type(self).__name__}: expected a cell, or a function that makes one, got a {what}")
         if isinstance(cell, Module):
             if num_layers > 1 or bidirectional:
                 raise TypeError(
-                    f"{type(self).__name__}: one cell cannot be several layers or directions. Pass a function that makes one for "
-                    f"a number of input features, and input_size: Recurrent(lambda n: {type(cell).__name__}(n, ...), 3)"
+                    f"{type(self).__name__}: one cell cannot be several layers or directions. Pass a function that makes one "
+                    f"for a number of input features, and input_size: Recurrent(lambda n: {type(cell).__name__}(n, ...), 3)"
                 )
             self.cells = {"l0": cell}
         else:
@@ -77,7 +80,13 @@ class Recurrent(Module):
                 for direction in directions:
                     self.cells[f"l{k}{direction}"] = made = cell(input_size)
                 input_size = len(directions) * output_size(made)
-        self.state_size = checked_state_size(self.cells["l0"])
+        sizes = {name: checked_state_size(made) for name, made in self.cells.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(
+                f"{type(self).__name__}: every layer and direction needs states of the same size, got "
+                + ", ".join(f"{name}: {size}" for name, size in sizes.items())
+            )
+        self.state_size = sizes["l0"]
 
     def forward(self, x: Any, hx: Any = None) -> tuple[Tensor, Any]:
         x = lift(x)
