@@ -1,7 +1,6 @@
-"""The main job: train the two networks of the seeds, compare every number with theirs, and draw what was trained.
+"""The main job: train the networks of two NumPy tutorials, compare the numbers with theirs, check a third's, and draw.
 
-The seeds are three tutorials that write recurrent networks in NumPy, two of them with a backward pass by hand. Here each
-is a forward pass, and the rest follows. `python examples/quickstart.py` takes some ten seconds; `--out` names the picture.
+Where the tutorials have a backward pass written by hand, here is a forward pass and nothing else. It takes a few seconds.
 """
 
 import argparse
@@ -32,19 +31,19 @@ def regression():
     print("1. Learn y = 2x: eight hidden units, backpropagation through ten steps, 200 epochs\n")
     losses, predictions = seed_regression.train(partial(bar, desc="training", unit=" epochs"))
     shown = losses[19::20]
-    print("  epoch   " + "".join(f"{epoch:8}" for epoch in range(20, 201, 20)))
-    print("  loss    " + "".join(f"{loss:8.4f}" for loss in shown))
-    print("  seed's  " + "".join(f"{loss:8.4f}" for loss in seed_regression.SEED_LOSSES))
-    gap = np.abs(predictions - seed_regression.SEED_PREDICTIONS).max()
-    print(f"\n  The ten predictions differ from the seed's by at most {gap:.1g}; it printed eight decimals.\n")
+    print("  epoch     " + "".join(f"{epoch:8}" for epoch in range(20, 201, 20)))
+    print("  loss      " + "".join(f"{loss:8.4f}" for loss in shown))
+    print("  tutorial  " + "".join(f"{loss:8.4f}" for loss in seed_regression.TUTORIAL_LOSSES))
+    gap = np.abs(predictions - seed_regression.TUTORIAL_PREDICTIONS).max()
+    print(f"\n  The ten predictions differ from the tutorial's by at most {gap:.1g}; it printed eight decimals.\n")
 
 
 def classification():
     print("2. Is the sum of ten numbers positive? 32 hidden units, 1,000 sequences one by one, 10 epochs\n")
     model, losses, share = seed_classifier.run(progress=partial(bar, desc="training", unit=" epochs"))
-    print("  epoch   " + "".join(f"{epoch:8}" for epoch in range(1, 11)))
-    print("  loss    " + "".join(f"{loss:8.4f}" for loss in losses))
-    print("  seed's  stops at the first sample: its backward pass has errors (docs/seed_classifier.md)")
+    print("  epoch     " + "".join(f"{epoch:8}" for epoch in range(1, 11)))
+    print("  loss      " + "".join(f"{loss:8.4f}" for loss in losses))
+    print("  tutorial  stops at the first sample: its backward pass has errors (docs/seed_classifier.md)")
     print(f"\n  Correct on {share:.1%} of 1,000 sequences never seen.\n")
     return model
 
@@ -67,7 +66,7 @@ def picture(model, path: Path):
 
 
 def main(argv: list[str] | None = None):
-    parser = argparse.ArgumentParser(description="Train the seeds' networks, compare, and draw.")
+    parser = argparse.ArgumentParser(description="Train the tutorials' networks, compare, and draw.")
     parser.add_argument("--out", type=Path, default=Path("rnn.svg"), help="the picture (default: rnn.svg)")
     path = parser.parse_args(argv).out
     start = time.perf_counter()

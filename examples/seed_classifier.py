@@ -28,8 +28,8 @@ class Classifier(tg.nn.Module):
     def forward(self, x):
         h = np.zeros(HIDDEN)
         for x_t in x:
-            h = np.tanh(self.W_xh @ x_t + self.W_hh @ h + self.b_h)
-        return self.W_hy @ h + self.b_y
+            h = np.tanh(self.W_xh @ x_t + self.W_hh @ h + self.b_h).named("h")
+        return (self.W_hy @ h + self.b_y).named("score")
 
 
 def make_data(rng: np.random.RandomState, samples: int = SAMPLES):

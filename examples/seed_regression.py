@@ -1,6 +1,6 @@
 """Ten numbers in, twice each number out: eight hidden units learn y = 2x by full backpropagation through time.
 
-The job, the order of its random draws and the results to meet come from a NumPy notebook with a backward pass written by hand.
+The job, the order of its random draws and the results to meet come from a NumPy tutorial with a backward pass written by hand.
 Here there is none. `forward` is plain NumPy, and its gradients follow from the weights being Tensors.
 """
 
@@ -12,9 +12,9 @@ import tinygrad_rnn as tg
 
 STEPS, HIDDEN, EPOCHS, LEARNING_RATE = 10, 8, 200, 0.01
 
-# What the notebook printed: the loss at epochs 20, 40, ..., 200, and the predictions at the end.
-SEED_LOSSES = [9.2975, 5.6213, 0.3721, 0.0429, 0.0329, 0.0289, 0.0255, 0.0227, 0.0204, 0.0184]
-SEED_PREDICTIONS = [
+# What the tutorial printed: the loss at epochs 20, 40, ..., 200, and the predictions at the end.
+TUTORIAL_LOSSES = [9.2975, 5.6213, 0.3721, 0.0429, 0.0329, 0.0289, 0.0255, 0.0227, 0.0204, 0.0184]
+TUTORIAL_PREDICTIONS = [
     1.04348767, -0.32104181, 1.36640077, 2.98100245, -0.51198748, -0.5150128, 3.06108598, 1.61297415, -0.94754366, 1.14039697,
 ]  # fmt: skip
 
@@ -53,12 +53,12 @@ def train(progress: Callable[[Iterable[int]], Iterable[int]] = iter):
 
 def main():
     losses, predictions = train()
-    print("epoch   loss     seed's")
-    for epoch, seed in zip(range(20, EPOCHS + 1, 20), SEED_LOSSES, strict=True):
-        print(f"{epoch:5}   {losses[epoch - 1]:.4f}   {seed:.4f}")
-    print("\n prediction      seed's")
-    for y, seed in zip(predictions, SEED_PREDICTIONS, strict=True):
-        print(f"{y:11.8f} {seed:11.8f}")
+    print("epoch     loss   tutorial")
+    for epoch, expected in zip(range(20, EPOCHS + 1, 20), TUTORIAL_LOSSES, strict=True):
+        print(f"{epoch:5}   {losses[epoch - 1]:.4f}   {expected:8.4f}")
+    print("\n prediction    tutorial")
+    for y, expected in zip(predictions, TUTORIAL_PREDICTIONS, strict=True):
+        print(f"{y:11.8f} {expected:11.8f}")
 
 
 if __name__ == "__main__":

@@ -15,16 +15,16 @@ import tinygrad_rnn as tg
 # -- seed_regression ---------------------------------------------------------------------------------------------------------
 
 
-def test_regression_prints_what_the_notebook_printed():
+def test_regression_prints_what_the_tutorial_printed():
     losses, predictions = seed_regression.train()
-    assert [f"{loss:.4f}" for loss in losses[19::20]] == [f"{loss:.4f}" for loss in seed_regression.SEED_LOSSES]
-    np.testing.assert_allclose(predictions, seed_regression.SEED_PREDICTIONS, rtol=0, atol=1e-7)
+    assert [f"{loss:.4f}" for loss in losses[19::20]] == [f"{loss:.4f}" for loss in seed_regression.TUTORIAL_LOSSES]
+    np.testing.assert_allclose(predictions, seed_regression.TUTORIAL_PREDICTIONS, rtol=0, atol=1e-7)
 
 
 def test_regression_runs_as_a_script(capsys):
     seed_regression.main()
     out = capsys.readouterr().out
-    assert "  200   0.0184   0.0184" in out
+    assert "  200   0.0184     0.0184" in out
     assert " 1.14039697  1.14039697" in out
 
 
@@ -199,10 +199,10 @@ def test_alignment_runs_as_a_script(capsys):
 def test_quickstart_trains_compares_and_draws(capsys, tmp_path):
     quickstart.main(["--out", str(tmp_path / "net.svg")])
     out = capsys.readouterr().out
-    ours, seed = (
-        line.split()[1:] for line in out.splitlines() if line.startswith(("  loss  ", "  seed's  ")) and "0.0184" in line
+    ours, expected = (
+        line.split()[1:] for line in out.splitlines() if line.startswith(("  loss  ", "  tutorial  ")) and "0.0184" in line
     )
-    assert ours == seed
+    assert ours == expected
     assert "Correct on 90.8% of 1,000 sequences never seen." in out
     svg = (tmp_path / "net.svg").read_text()
     assert svg.startswith("<?xml")

@@ -196,7 +196,8 @@ def test_a_score_of_minus_infinity_is_a_class_ruled_out():
     ("x", "t", "value", "gradient"),
     [
         (1000, 1, 0, 0), (1000, 0, 1000, 1), (-1000, 0, 0, 0), (-1000, 1, 1000, -1), (1e4, 0.25, 7500, 0.75),
-        (50, 1, np.exp(-50), -np.exp(-50)), (-50, 0, np.exp(-50), np.exp(-50)), (0, 0.5, np.log(2), 0), (0, 1, np.log(2), -0.5),
+        (50, 1, np.exp(-50), -np.exp(-50)), (-50, 0, np.exp(-50), np.exp(-50)), (0, 1, np.log(2), -0.5),
+        (0, 0.5, np.log(2), 0),
     ],
 )  # fmt: skip
 def test_binary_cross_entropy_with_logits_is_exact_at_any_score(x, t, value, gradient):

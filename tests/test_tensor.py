@@ -346,6 +346,12 @@ def test_views_made_in_no_grad_are_read_only_and_require_nothing():
         assert not view.requires_grad
         with pytest.raises(ValueError, match="read-only"):
             view.data[...] = 99
+
+
+def test_detach_and_numpy_give_copies():
+    x = leaf([1, 2, 3])
+    x.detach().data[:] = 99
+    x.numpy()[:] = 99
     np.testing.assert_array_equal(x.data, [1, 2, 3])
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from .nn.module import module_path
 from .ops import Op
-from .scope import Scope, current_scope
+from .scope import current_scope
 from .tensor import Tensor
 
 HOME = str(Path(__file__).parent)
@@ -83,8 +83,8 @@ class Watch:
 def detect_anomaly() -> Iterator[None]:
     """Within this block, the first value or gradient that is not finite raises AnomalyError.
 
-    It names the op, the module's path, the time step, the node's name, the line of your code that made it, and the norms of the
-    same quantity at the time steps before it.
+    It names the op, the module's path, the time step, the node's name, the line of your code that made it, and the norms of
+    the same quantity at the time steps before it.
     """
     scope = current_scope.get()
     token = current_scope.set(scope._replace(watch=Watch()))

@@ -1,7 +1,7 @@
 """The way back through a graph: its order, and the walk that adds up gradients. This is the whole of reverse mode.
 
-A node's gradient is complete when every node that used it has been visited. Then the rule of each input (a line of ops.py) turns
-it into that input's share. Nothing is written to any node: the sums live in local dicts until the walk is over.
+A node's gradient is complete when every node that used it has been visited. Then the rule of each input, a line of the op
+table, turns it into that input's share. Nothing is written to any node: the sums live in local dicts until the walk is over.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ from .scope import current_scope, recording
 if TYPE_CHECKING:
     from .tensor import Tensor
 
-TOGETHER = 1 << 20  # how many elements of gradients may wait to be summed together; beyond, more saves nothing and costs memory
+TOGETHER = (
+    1 << 20
+)  # how many elements of gradients may wait to be summed together; beyond, more saves nothing and costs memory
 
 
 def toposort(*roots: Tensor) -> list[Tensor]:
@@ -92,7 +94,8 @@ def _walk(
 
         # What is passed on.
         inputs, params = node.inputs, node.params
-        out, args = data, [x._data for x in inputs]
+        out: Any = data
+        args: list[Any] = [x._data for x in inputs]
         if create_graph:
             out, args = node, [a if x.is_number else x for x, a in zip(inputs, args, strict=True)]
         for x, each in zip(inputs, op.rules_for(len(inputs)) if op.variadic else op.rules):  # noqa: B905

@@ -1,4 +1,4 @@
-"""Where an op runs: whether it is recorded, in which call of which module, at which time step. And the clock that nodes live by."""
+"""Where an op runs: whether it is recorded, in which call of which module, at which time step. And the clock of all nodes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Scope(NamedTuple):
     watch: Watch | None = None  # told of every value and gradient, where someone asked for that (anomaly.py)
 
 
-current_scope: ContextVar[Scope] = ContextVar("current_scope", default=Scope())  # one per thread and per async task
+current_scope: ContextVar[Scope] = ContextVar("current_scope", default=Scope())  # noqa: B039 (a tuple); one per thread and task
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """The Tensor: an array that remembers where it came from.
 
-A Tensor is a node of the graph: its array, its op (a row of ops.py), its inputs in order, and the op's static parameters.
-`apply` runs an op's forward and makes its node. backward.py walks back; operators.py has what makes a Tensor feel like an array.
+A Tensor is a node of the graph: its array, its op (a row of the table in ops), its inputs in order, and the op's static
+parameters. `apply` runs an op's forward and makes its node. backward.py walks back; operators.py makes it feel like an array.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def apply(op: Op, *inputs: Any, **params: Any) -> Tensor:
     node: Tensor = new(Tensor)
     node.scope = scope = current_scope.get()
     requires_grad = requires_grad and scope.recording
-    # Two kinds of constants are recorded too: a view, since edits of what it shows reach it, and since x[:, t] tells pictures the
-    # time; and what a layer makes within a time step, so that the first step looks like all others.
+    # Two kinds of constants are recorded too: a view, since edits of what it shows reach it and x[:, t] tells pictures the time;
+    # and what a layer makes within a time step, so that the first step looks like all others.
     if requires_grad or data.base is not None or (scope.step is not None and scope.recording):
         node._data = node._operand = data
         node._requires_grad, node.op, node.inputs, node.params = requires_grad, op, inputs, params
@@ -165,7 +165,8 @@ class Tensor(Operators):
                 self._operand = np.ascontiguousarray(self._data)
                 self._written()
             return
-        alias, before = self._lent or (lambda: None, self._data)
+        assert self._lent
+        alias, before = self._lent
         if before.tobytes() != self._data.tobytes():
             self._written()
             before = self._data.copy()
@@ -179,7 +180,9 @@ class Tensor(Operators):
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
         if self.op is not None and value != self._requires_grad:
-            raise RuntimeError(f"requires_grad can be set on leaves only, and {self.describe()} was computed by {self.op.name}")
+            raise RuntimeError(
+                f"requires_grad can be set on leaves only, and {self.describe()} was computed by {self.op.name}"
+            )
         if value and self.dtype.kind != "f":
             raise TypeError(
                 f"Only Tensors of floating point dtype can require gradients, got {self.dtype}. "
@@ -188,7 +191,7 @@ class Tensor(Operators):
         self._requires_grad = bool(value)
 
     def named(self, name: str) -> Tensor:
-        """Give this node a name that pictures, records and errors use; returns the same Tensor, so it can end an expression."""
+        """Name this node, for pictures, records and errors. Returns the same Tensor, so it can end an expression."""
         self.name = name
         return self
 

@@ -1,7 +1,7 @@
-"""Functions in, functions out: grad, vjp, jvp, jacobian, hessian. All of them are the one walk of backward.py, asked differently.
+"""Functions in, functions out: grad, vjp, jvp, jacobian, hessian. All are the one walk of backward.py, asked differently.
 
-They nest to any depth and take functions of numbers, arrays and Tensors, and of tuples, lists and dicts of them. A result stays
-connected to whatever else requires a gradient (an outer transform, a module's parameters), so it can be differentiated again.
+They nest to any depth and take functions of numbers, arrays and Tensors, and of tuples, lists and dicts of them. A result
+stays connected to whatever else requires a gradient (an outer transform, a module's parameters), to be differentiated again.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def leaves(tree: Any) -> list[Any]:
 def tree_map(f: Function, *trees: Any) -> Any:
     """A tree of the first one's shape, each value made of the values at the same place."""
     first = trees[0]
-    if any(type(tree) is not type(first) or len(tree) != len(first) for tree in trees if isinstance(first, list | tuple | dict)):
+    if isinstance(first, list | tuple | dict) and any(type(t) is not type(first) or len(t) != len(first) for t in trees):
         raise ValueError(f"expected trees of one structure, got {' and '.join(repr(tree) for tree in trees)}")
     if isinstance(first, dict):
         return {key: tree_map(f, *(tree[key] for tree in trees)) for key in first}
@@ -52,7 +52,11 @@ def track(x: Any) -> Tensor:
 
 
 def pull(
-    outs: Sequence[Tensor], seeds: Sequence[Tensor], variables: Sequence[Tensor], private: Sequence[Tensor] = (), keep: bool = False
+    outs: Sequence[Tensor],
+    seeds: Sequence[Tensor],
+    variables: Sequence[Tensor],
+    private: Sequence[Tensor] = (),
+    keep: bool = False,
 ) -> list[Tensor]:
     """The gradient of sum(seed * out) for each variable.
 
@@ -154,8 +158,8 @@ def jacobian(f: Function, argnums: int = 0) -> Function:
         def rows(y: Tensor) -> Any:
             eye = np.eye(y.size, dtype=y.dtype).reshape(y.size, *y.shape)
             pulled = [pull([y], [Tensor(one)], variables) for one in eye]
-            blocks = [stack(block).reshape(y.shape + x.shape) for x, block in zip(variables, zip(*pulled, strict=True), strict=True)]
-            return fill(argument, blocks)
+            blocks = (stack(block) for block in zip(*pulled, strict=True))
+            return fill(argument, [block.reshape(y.shape + x.shape) for x, block in zip(variables, blocks, strict=True)])
 
         return tree_map(rows, out)
 
@@ -182,4 +186,5 @@ def matching(y: Tensor, v: Any) -> Tensor:
     v = lift(v)
     if v.shape != y.shape:
         raise ValueError(f"expected a tangent of shape {y.shape}, like the value it belongs to, got {v.shape}")
-    return v if v.dtype == y.dtype and not v.is_number else v.astype(y.dtype)
+    same: Tensor = v if v.dtype == y.dtype and not v.is_number else v.astype(y.dtype)
+    return same

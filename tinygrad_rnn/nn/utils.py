@@ -30,7 +30,7 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     if not np.isfinite(norm):
         which = ", ".join(p.describe() for p, n in zip(clipped, norms, strict=True) if not np.isfinite(n))
         raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {norm}, so scaling cannot help; see {which}")
-    scale = min(1.0, max_norm / (norm + 1e-6))
+    scale = min(1.0, float(max_norm) / (norm + 1e-6))
     for p in clipped:
         p.grad = p.grad.detach() * scale  # type: ignore[union-attr]
     return norm
@@ -40,5 +40,6 @@ def clip_grad_value_(parameters: Tensor | Iterable[Tensor], clip_value: float) -
     """Limit every element of every gradient to [-clip_value, clip_value]."""
     if not clip_value >= 0:
         raise ValueError(f"clip_grad_value_: clip_value must not be negative, got {clip_value}")
+    limit = float(clip_value)  # np.float64 would widen the dtype
     for p in _with_gradients(parameters):
-        p.grad = p.grad.detach().clip(-clip_value, clip_value)  # type: ignore[union-attr]
+        p.grad = p.grad.detach().clip(-limit, limit)  # type: ignore[union-attr]

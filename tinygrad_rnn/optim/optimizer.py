@@ -49,7 +49,7 @@ class Optimizer:
 
     def update(self, p: Array, g: Array, group: dict[str, Any], state: dict[str, Any]) -> Array:
         """What to subtract from the array p whose gradient is g. Neither may be edited; `state` is the parameter's own."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} has no update: write `def update(self, p, g, group, state): ...`")
 
     def step(self) -> None:
         """Update every parameter that has a gradient."""
@@ -108,6 +108,8 @@ def listed(who: str, params: Any) -> list[Any]:
     if isinstance(params, set | dict):
         fix = "a list, for a set has no order that every run repeats" if isinstance(params, set) else "[group]"
         raise TypeError(f"{who}: expected a list of parameters or of groups, got a {type(params).__name__}: write {fix}")
+    if not isinstance(params, Iterable):
+        raise TypeError(f"{who}: expected model.parameters(), or a list of groups, got a {type(params).__name__}")
     return [params] if isinstance(params, Tensor) else list(params)
 
 
