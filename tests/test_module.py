@@ -66,6 +66,15 @@ def test_a_frozen_parameter_stays_in_the_state_and_out_of_the_gradient():
     assert list(layer.state_dict()) == ["weight", "bias"]
 
 
+def test_two_parameters_with_one_path_are_refused():
+    model = nn.Module()
+    model.table = {0: nn.Parameter([1.0]), "0": nn.Parameter([2.0])}
+    for call in (model.state_dict, lambda: model.load_state_dict({"table.0": [3.0]})):
+        with pytest.raises(ValueError, match=r"two parameters share the path table.0; rename an attribute or a key"):
+            call()
+    assert len(model.parameters()) == 2
+
+
 def test_leaves_are_named_after_the_attribute_that_holds_them():
     model = Nested()
     assert [p.name for p in model.parameters()][:2] == ["scale", "weight"]

@@ -400,7 +400,7 @@ def pack_first(last):
     return last[0] if isinstance(last, tuple) else last
 
 
-def test_lengths_are_given_by_the_attributes_that_torch_has():
+def test_settings_have_the_names_that_torch_gives_them():
     layer = nn.LSTM(3, 4, 2, batch_first=True, dropout=0.25, bidirectional=True, proj_size=2)
     known = (layer.input_size, layer.hidden_size, layer.num_layers, layer.batch_first, layer.dropout, layer.bidirectional)
     assert known == (3, 4, 2, True, 0.25, True)

@@ -160,6 +160,7 @@ class GRUCell(Cell):
         super().__init__(3, input_size, hidden_size, bias, dtype)
 
     def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
+        h: Tensor
         x, h = self.enter(x, state)
         x_r, x_z, x_n = split(linear(x, self.weight_ih, self.bias_ih), 3, axis=-1)
         h_r, h_z, h_n = split(linear(h, self.weight_hh, self.bias_hh), 3, axis=-1)

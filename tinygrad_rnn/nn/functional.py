@@ -13,7 +13,7 @@ from .init import generator
 
 def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x @ weight.T + bias: x (..., in), weight (out, in), bias (out,); returns (..., out)."""
-    y = x @ weight.T
+    y: Tensor = x @ weight.T
     return y if bias is None else y + bias
 
 
@@ -27,8 +27,8 @@ def softmax(x: Any, axis: int = -1) -> Tensor:
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """log(softmax(x)) along an axis, without taking the logarithm of a number that has vanished."""
     x = lift(x)
-    x = x - np.max(x._data, axis=axis, keepdims=True)
-    return x - log(exp(x).sum(axis, keepdims=True))
+    below: Tensor = x - np.max(x._data, axis=axis, keepdims=True)
+    return below - log(exp(below).sum(axis, keepdims=True))
 
 
 def check_reduction(who: str, reduction: str) -> None:
@@ -144,8 +144,8 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Each element is zeroed with probability p, the others divided by 1 - p (Srivastava et al. 2014); in training only."""
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p must be between 0 and 1, got {p}")
-    x = lift(x)
+    whole = lift(x)
     if not training or p == 0:
-        return x
-    kept = (generator.random(x.shape) >= p).astype(x.dtype)
-    return x * (kept if p == 1 else kept / x.dtype.type(1 - p))
+        return whole
+    kept = (generator.random(whole.shape) >= p).astype(whole.dtype)
+    return whole * (kept if p == 1 else kept / whole.dtype.type(1 - p))

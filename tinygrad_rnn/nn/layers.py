@@ -87,7 +87,7 @@ class LayerNorm(Module):
         if x.shape[-len(axes) :] != self.normalized_shape:
             raise ValueError(f"LayerNorm: expected the last axes to be {self.normalized_shape}, got {x.shape}")
         x = x - x.mean(axes, keepdims=True)
-        y = x / sqrt((x * x).mean(axes, keepdims=True) + self.eps) * self.weight
+        y: Tensor = x / sqrt((x * x).mean(axes, keepdims=True) + self.eps) * self.weight
         return y if self.bias is None else y + self.bias
 
 

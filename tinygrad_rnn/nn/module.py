@@ -45,17 +45,17 @@ def members(value: Any, path: str) -> Iterator[tuple[str, Tensor | Module]]:
 
 def floating(who: Module, x: Any) -> Tensor:
     """The input of a layer as a Tensor. Integers are refused: as a rule they are indices on their way to an Embedding."""
-    x = x if isinstance(x, Tensor) else Tensor(x)
-    if x.dtype.kind != "f":
+    result = x if isinstance(x, Tensor) else Tensor(x)
+    if result.dtype.kind != "f":
         raise TypeError(
-            f"{type(who).__name__}: expected input of a floating dtype, got {x.dtype}. "
+            f"{type(who).__name__}: expected input of a floating dtype, got {result.dtype}. "
             "Write x.astype(np.float32), or look indices up in an Embedding first"
         )
-    return x
+    return result
 
 
 def module_path(scope: Scope) -> str:
-    """Where a node was made: the class of the outermost module that was being called, and the path from it to the innermost."""
+    """Where a node was made: the class of the outermost module being called, and the path from it to the innermost."""
     names: list[str] = []
     while scope.module is not None and scope.parent is not None:
         outer = scope.parent.module
@@ -136,11 +136,18 @@ class Module:
         """Every parameter, in the order of `named_parameters`."""
         return [parameter for _, parameter in self.named_parameters()]
 
+    def _by_path(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for path, parameter in self._all_parameters():
+            if found.setdefault(path, parameter) is not parameter:
+                raise ValueError(f"{type(self).__name__}: two parameters share the path {path}; rename an attribute or a key")
+        return found
+
     # -- its numbers ---------------------------------------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Array]:
         """A copy of every parameter's array, by path."""
-        return {path: parameter.numpy() for path, parameter in self._all_parameters()}
+        return {path: parameter.numpy() for path, parameter in self._by_path().items()}
 
     def load_state_dict(self, state: Mapping[str, ArrayLike | Tensor]) -> None:
         """Set every parameter from a state dict: of this class, or of PyTorch's where the names agree. All or nothing.
@@ -148,7 +155,7 @@ class Module:
         Raises KeyError if names are missing or unexpected, ValueError if shapes differ, TypeError if something is not made of
         numbers; the message lists all of them.
         """
-        own = dict(self._all_parameters())
+        own = self._by_path()
         new = {path: value.numpy() if isinstance(value, Tensor) else np.asarray(value) for path, value in state.items()}
         wrong = [f"missing {path}" for path in own if path not in new]
         wrong += [f"unexpected {path}" for path in new if path not in own]

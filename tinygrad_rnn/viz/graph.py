@@ -275,21 +275,26 @@ class Builder:
     # -- tables --------------------------------------------------------------------------------------------------------------
 
     def _tables(self, index: dict[Tensor, int]) -> list[Table]:
-        """The parameters that are words, grouped by the module that owns them, with those who read them."""
-        tables: dict[str, Table] = {}
+        """The parameters that are words, grouped by the module that owns them, with those who read them.
+
+        What no step reads has a table of its own, so that an output layer can stand beside the last step.
+        """
+        tables: dict[tuple[str, bool], Table] = {}
         known = {leaf: i for i, leaf in enumerate(self.names.owners)}
-        listed: dict[str, set[Tensor]] = {}
+        in_steps = {self.leaf.get(y) for x in self.drawn if x in self.step for y in x.inputs}
+        listed: dict[tuple[str, bool], set[Tensor]] = {}
         for x in self.drawn:
             for y in x.inputs:
                 leaf = self.leaf.get(y)
                 if leaf is None or leaf in self.sequences:
                     continue
                 owner = self.names.owners.get(leaf, ("", ""))[0]
-                table = tables.setdefault(owner, Table(owner))
-                listed.setdefault(owner, set()).add(leaf)
+                key = owner, leaf in in_steps
+                table = tables.setdefault(key, Table(owner))
+                listed.setdefault(key, set()).add(leaf)
                 if index[x] not in table.readers[-1:]:
                     table.readers.append(index[x])
-        for owner, table in tables.items():
-            leaves = sorted(listed[owner], key=lambda leaf: (known.get(leaf, 0), leaf.birth))
-            table.rows = [(below(self.words[leaf], owner), leaf.shape) for leaf in leaves]
+        for key, table in tables.items():
+            leaves = sorted(listed[key], key=lambda leaf: (known.get(leaf, 0), leaf.birth))
+            table.rows = [(below(self.words[leaf], table.title), leaf.shape) for leaf in leaves]
         return list(tables.values())

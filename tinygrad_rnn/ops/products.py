@@ -1,0 +1,79 @@
+"""The rows that multiply matrices, and Einstein's summation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from .table import Together, call, fit, op, total
+
+
+def matmul(a: Any, b: Any) -> Any:
+    """`a @ b`; for two matrices `dot` says the same with less ceremony."""
+    return a.dot(b) if a.ndim == b.ndim == 2 else a @ b
+
+
+def matmul_da(g: Any, out: Any, a: Any, b: Any) -> Any:
+    """d(a @ b)/da: g @ b.T, and what that means for vectors."""
+    if b.ndim == 1:
+        return g[..., None] * b
+    if a.ndim == 1:
+        return matmul(b, g[..., None])[..., 0]
+    return matmul(g, b.swapaxes(-1, -2))
+
+
+def matmul_db(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
+    """d(a @ b)/db: a.T @ g. For a matrix b every leading axis of a and g, and every use, only adds rows to one product."""
+    b = uses[0][1][1]
+    if b.ndim == 2:
+        rows = [as_rows(a) for _, (a, _), _ in uses]
+        grads = [as_rows(g) for g, _, _ in uses]
+        if len(uses) == 1:
+            return matmul(rows[0].T, grads[0])
+        return matmul(np.concatenate(rows).T, np.concatenate(grads))
+    return total(_matmul_db_one(g, a, b) for g, (a, _), _ in uses)
+
+
+def _matmul_db_one(g: Any, a: Any, b: Any) -> Any:
+    if a.ndim == 1:
+        return g * a if b.ndim == 1 else a[:, None] * g[..., None, :]
+    return fit(g[..., None] * a if b.ndim == 1 else matmul(a.swapaxes(-1, -2), g), b.shape)
+
+
+def as_rows(x: Any) -> Any:
+    """A matrix with the last axis of `x`, and all that lead to it in one."""
+    return x if x.ndim == 2 else x.reshape((prod(x.shape[:-1]), x.shape[-1]))
+
+
+def einsum_dx(i: int, g: Any, out: Any, *xs: Any, spec: str) -> Any:
+    """The gradient of the i-th operand: the output's letters swap places with the operand's."""
+    inputs, result = spec.split("->")
+    names = inputs.split(",")
+    mine, rest = names[i], [name for j, name in enumerate(names) if j != i]
+    known = set(result).union(*rest)
+    letters = "".join(c for j, c in enumerate(mine) if c in known and c not in mine[:j])
+    grad = np.einsum(",".join([result, *rest]) + "->" + letters, g, *(x for j, x in enumerate(xs) if j != i))
+    sizes, there = dict(zip(mine, xs[i].shape, strict=True)), dict(zip(letters, grad.shape, strict=True))
+    grad = grad.reshape(tuple(there.get(c, 1) for c in sizes))
+    grad = np.broadcast_to(grad, tuple(there.get(c, 1) if n == 1 else n for c, n in sizes.items()))
+    if len(sizes) == len(mine):
+        return grad
+    return call("scatter", grad, keys=[diagonal(mine, sizes)], shape=xs[i].shape)
+
+
+def diagonal(letters: str, sizes: dict[str, int]) -> tuple[Any, ...]:
+    """The index arrays that read the diagonal of an operand whose letters repeat, as in "ii->i"."""
+    distinct = list(dict.fromkeys(letters))
+    grids = np.meshgrid(*(np.arange(sizes[c]) for c in distinct), indexing="ij")
+    return tuple(grids[distinct.index(c)] for c in letters)
+
+
+# fmt: off
+
+# Products.
+MATMUL   = op("matmul",   matmul,        matmul_da, Together(matmul_db))
+EINSUM   = op("einsum",   lambda *xs, spec: np.einsum(spec, *xs), einsum_dx, variadic=True)
+# fmt: on

@@ -1,0 +1,105 @@
+"""What a row of the table is, and what the rows of all families share.
+
+A derivative maps `(g, out, *inputs, **params)` to the gradient of one input, where `g` is the gradient of the output `out`.
+It is written in plain NumPy. Run on arrays it is the backward pass; Tensors speak NumPy too (numpy_api.py), so run on Tensors
+it makes a graph again, and that is all there is to second derivatives.
+Nothing here knows about broadcasting: the walker in backward.py undoes it, once for all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from math import prod
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Rule = Callable[..., Any]
+
+
+class Op:
+    """A row of the table.
+
+    `rules` holds one derivative per input. An op of any number of inputs has a single one, which also takes the index of the
+    input: `rule(i, g, out, *inputs, **params)`. None stands for an input without a derivative, such as a condition.
+    """
+
+    __slots__ = ("forward", "name", "rules", "variadic")
+
+    def __init__(self, name: str, forward: Rule, *rules: Rule | Together | None, variadic: bool = False) -> None:
+        self.name, self.forward, self.rules, self.variadic = name, forward, rules, variadic
+
+    def rules_for(self, count: int) -> Sequence[Rule | Together | None]:
+        """The derivatives for `count` inputs, in their order."""
+        return [partial(self.rules[0], i) for i in range(count)] if self.variadic else self.rules  # type: ignore[arg-type, operator, misc]
+
+    def __repr__(self) -> str:
+        return f"<op {self.name}>"
+
+
+class Together:
+    """A derivative that sees all the uses of one input at once: `rule([(g, inputs, params), ...])` is their summed gradient.
+
+    Some sums are far cheaper whole. A weight used at T steps needs one product of stacked rows instead of T products and T
+    additions; T slices of one array fill one array of zeros instead of T.
+    """
+
+    __slots__ = ("rule",)
+
+    def __init__(self, rule: Callable[[list[tuple[Any, Sequence[Any], dict[str, Any]]]], Any]) -> None:
+        self.rule = rule
+
+
+TABLE: dict[str, Op] = {}
+
+
+def op(name: str, forward: Rule, *rules: Rule | Together | None, variadic: bool = False) -> Op:
+    """Add a row to the table."""
+    TABLE[name] = Op(name, forward, *rules, variadic=variadic)
+    return TABLE[name]
+
+
+def rows() -> Iterator[Op]:
+    """The rows of the table, in its order."""
+    yield from TABLE.values()
+
+
+def call(name: str, *inputs: Any, **params: Any) -> Any:
+    """Run a row that NumPy has no name for, on arrays or on Tensors."""
+    join = next((x.apply for x in inputs if not isinstance(x, np.ndarray | np.generic)), None)
+    return TABLE[name].forward(*inputs, **params) if join is None else join(TABLE[name], *inputs, **params)
+
+
+# -- what the rules share ----------------------------------------------------------------------------------------------------
+
+
+def total(terms: Iterable[Any]) -> Any:
+    """The sum of a few arrays or Tensors (`sum` would begin with the number 0)."""
+    first, *rest = terms
+    for term in rest:
+        first = first + term
+    return first
+
+
+def fit(g: Any, shape: tuple[int, ...]) -> Any:
+    """Undo broadcasting: sum `g` over every axis along which an input of this shape was repeated."""
+    if g.shape == shape:
+        return g
+    lead = g.ndim - len(shape)
+    axes = [*range(lead), *[i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1]]
+    return g.sum(axis=tuple(axes)).reshape(shape)
+
+
+def keep(y: Any, x: Any, axis: Any) -> Any:
+    """Give a reduction of `x` back the axes of length 1 that it lost."""
+    gone = range(x.ndim) if axis is None else [a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
+    return y.reshape([1 if i in gone else n for i, n in enumerate(x.shape)])
+
+
+def count(x: Any, axis: Any) -> int:
+    """How many elements of `x` a reduction over `axis` puts into each result."""
+    if axis is None:
+        return int(x.size)
+    return prod(x.shape[a] for a in (axis if isinstance(axis, tuple) else (axis,)))
