@@ -231,7 +231,11 @@ def scaled(rule):
     """A rule that is wrong by 0.05 %."""
     if isinstance(rule, Together):
         return Together(lambda uses: rule.rule(uses) * 1.0005)
-    return rule and (lambda *args, **params: rule(*args, **params) * 1.0005)
+    def wrong(*args, **params):
+        share = rule(*args, **params)
+        return (lambda i: share(i) * 1.0005) if callable(share) else share * 1.0005
+
+    return rule and wrong
 
 
 @pytest.mark.parametrize(("name", "i"), [(name, i) for name, row in TABLE.items() for i, rule in enumerate(row.rules) if rule])

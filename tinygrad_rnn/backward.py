@@ -98,7 +98,10 @@ def _walk(
         args: list[Any] = [x._data for x in inputs]
         if create_graph:
             out, args = node, [a if x.is_number else x for x, a in zip(inputs, args, strict=True)]
-        for x, each in zip(inputs, op.rules_for(len(inputs)) if op.variadic else op.rules):  # noqa: B905
+        rules: Any = op.rules
+        if op.variadic:
+            rules, args, params = op.shares(g, out, args, params), [], {}
+        for x, each in zip(inputs, rules):  # noqa: B905 (strict is slow)
             if each is None or not x._requires_grad or (skip and x in skip):
                 continue
             if isinstance(each, Together):

@@ -48,7 +48,7 @@ def as_rows(x: Any) -> Any:
     return x if x.ndim == 2 else x.reshape((prod(x.shape[:-1]), x.shape[-1]))
 
 
-def einsum_dx(i: int, g: Any, out: Any, *xs: Any, spec: str) -> Any:
+def einsum_dx(i: int, g: Any, xs: Sequence[Any], spec: str) -> Any:
     """The gradient of the i-th operand: the output's letters swap places with the operand's."""
     inputs, result = spec.split("->")
     names = inputs.split(",")
@@ -75,5 +75,6 @@ def diagonal(letters: str, sizes: dict[str, int]) -> tuple[Any, ...]:
 
 # Products.
 MATMUL   = op("matmul",   matmul,        matmul_da, Together(matmul_db))
-EINSUM   = op("einsum",   lambda *xs, spec: np.einsum(spec, *xs), einsum_dx, variadic=True)
+EINSUM   = op("einsum",   lambda *xs, spec: np.einsum(spec, *xs),
+              lambda g, out, *xs, spec: lambda i: einsum_dx(i, g, xs, spec), variadic=True)
 # fmt: on

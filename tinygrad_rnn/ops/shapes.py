@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,10 @@ def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-def piece_of(i: int, arrays: Sequence[Any], axis: int) -> tuple[Any, ...]:
-    """The key of the i-th of some concatenated arrays in the whole."""
-    start: int = sum(a.shape[axis] for a in arrays[:i])
-    return (*[slice(None)] * (axis % arrays[i].ndim), slice(start, start + arrays[i].shape[axis]))
+def pieces(g: Any, lengths: Sequence[int], axis: int) -> Callable[[int], Any]:
+    """What each of some concatenated arrays, of these lengths, has of the whole."""
+    ends, lead = list(accumulate(lengths)), [slice(None)] * (axis % g.ndim)
+    return lambda i: g[*lead, ends[i] - lengths[i] : ends[i]]
 
 
 # fmt: off
@@ -61,12 +62,12 @@ RESHAPE  = op("reshape",  lambda x, shape: x.reshape(shape),      lambda g, out,
 TRANSPOSE = op("transpose", lambda x, axes: x.transpose(axes),    lambda g, out, x, axes: g.transpose(inverse(axes)))
 BROADCAST_TO = op("broadcast_to", lambda x, shape: np.broadcast_to(x, shape), lambda g, out, x, shape: g)
 CONCATENATE = op("concatenate", lambda *xs, axis: np.concatenate(xs, axis=axis),
-                 lambda i, g, out, *xs, axis: g[piece_of(i, xs, axis)], variadic=True)
+                 lambda g, out, *xs, axis: pieces(g, [x.shape[axis] for x in xs], axis), variadic=True)
 STACK    = op("stack",    lambda *xs, axis: np.stack(xs, axis=axis),
-                          lambda i, g, out, *xs, axis: g[(slice(None),) * (axis % out.ndim) + (i,)], variadic=True)
+                          lambda g, out, *xs, axis: lambda i: g[(slice(None),) * (axis % out.ndim) + (i,)], variadic=True)
 
 # Indexing and its adjoint.
 GETITEM  = op("getitem",  lambda x, key: x[key],                          Together(index_dx))
 SPLIT    = op("split",    lambda x, key, piece, bounds, axis: x[key],     Together(split_dx))
-SCATTER  = op("scatter",  scatter, lambda i, g, out, *gs, keys, shape: g[keys[i]], variadic=True)
+SCATTER  = op("scatter",  scatter, lambda g, out, *gs, keys, shape: lambda i: g[keys[i]], variadic=True)
 # fmt: on

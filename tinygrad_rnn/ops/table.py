@@ -9,7 +9,6 @@ Nothing here knows about broadcasting: the walker in backward.py undoes it, once
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -22,8 +21,8 @@ Rule = Callable[..., Any]
 class Op:
     """A row of the table.
 
-    `rules` holds one derivative per input. An op of any number of inputs has a single one, which also takes the index of the
-    input: `rule(i, g, out, *inputs, **params)`. None stands for an input without a derivative, such as a condition.
+    `rules` holds one derivative per input; None stands for an input without one, such as a condition. A variadic op, of any
+    number of inputs, has a single rule that gives a function of the input's index: what all need is worked out once.
     """
 
     __slots__ = ("forward", "name", "rules", "variadic")
@@ -31,9 +30,11 @@ class Op:
     def __init__(self, name: str, forward: Rule, *rules: Rule | Together | None, variadic: bool = False) -> None:
         self.name, self.forward, self.rules, self.variadic = name, forward, rules, variadic
 
-    def rules_for(self, count: int) -> Sequence[Rule | Together | None]:
-        """The derivatives for `count` inputs, in their order."""
-        return [partial(self.rules[0], i) for i in range(count)] if self.variadic else self.rules  # type: ignore[arg-type, operator, misc]
+    def shares(self, g: Any, out: Any, args: Sequence[Any], params: dict[str, Any]) -> list[Rule]:
+        """The rules of a variadic op, once what they need is known: each gives the gradient of one input."""
+        rule: Any = self.rules[0]
+        share = rule(g, out, *args, **params)
+        return [lambda *_, i=i: share(i) for i in range(len(args))]
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
