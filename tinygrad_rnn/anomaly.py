@@ -1,93 +1,114 @@
 """Finding the first number that is not finite, in the forward pass or on the way back, and saying where it was made.
 
-Every op and every gradient is looked at while `detect_anomaly()` is on; off, there is nothing to pay.
+Every value and every gradient is looked at while `detect_anomaly()` is on; off, there is nothing to pay. What stood at the
+other time steps is read off the graph once something is found, so that nothing is kept alive until then.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from .backward import toposort
 from .nn.module import module_path
 from .ops import Op
 from .scope import current_scope
 from .tensor import Tensor
 
-HOME = str(Path(__file__).parent)
+PACKAGE, NUMPY = str(Path(__file__).parent), str(Path(np.__file__).parent)
+NEAR = 3  # how many time steps are shown on each side
 
 
 class AnomalyError(FloatingPointError):
     """A value or a gradient is not finite."""
 
 
-class Place(NamedTuple):
-    """Where a node was made. Nodes that do the same thing at different time steps differ in `step` alone."""
-
-    module: str
-    name: str
-    op: str
-    line: str
-    step: int | None
-
-    def __str__(self) -> str:
-        step = "" if self.step is None else f" at time step {self.step}"
-        module = f" in {self.module}" if self.module else ""
-        name = f"{self.name!r}, " if self.name else ""
-        return f"{name}the result of {self.op}{step}{module}, made by {self.line}"
-
-
 class Watch:
     """What is told of every value and gradient while `detect_anomaly()` is on."""
 
     def __init__(self) -> None:
-        self.places: dict[Tensor, Place] = {}
-        self.values: list[tuple[Place, float]] = []
-        self.gradients: list[tuple[Place, float]] = []
+        self.lines: WeakKeyDictionary[Tensor, str] = WeakKeyDictionary()  # the line that made each node
+        self.order: Sequence[Tensor] = ()  # the graph that is being walked back,
+        self.node: Tensor | None = None  # the node in it whose rules are running,
+        self.norms: dict[Tensor, float] = {}  # and how large the gradients are that have arrived
 
     def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...]) -> None:
         """An op has made a node."""
-        place = Place(module_path(node.scope), "", op.name, caller(), node.scope.step)
-        self.places[node] = place
-        self.values.append((place, norm(node._data)))
-        if not np.isfinite(node._data).all():
-            came = [x.describe() for x in inputs if not np.isfinite(x._data).all()]
-            cause = f"its inputs were not finite already: {', '.join(came)}" if came else "its inputs were finite"
-            self.report(f"the forward pass made {kind(node._data)}: {place}; {cause}", place, self.values)
+        if self.node is not None:  # in a walk that makes a graph; `gradient` looks at what comes out of it
+            self.lines[node] = f"{self.line(self.node)}, for the gradient of {self.node.op and self.node.op.name}"
+            return
+        self.lines[node] = caller()
+        if not finite(node):
+            place, near = self.place(node, op, toposort(node))
+            raise AnomalyError(f"the forward pass made {wrong(node)}: {place}. {origins(inputs)}{near}")
+
+    @contextmanager
+    def walking(self, order: Sequence[Tensor]) -> Iterator[None]:
+        """Within this block a graph is walked back."""
+        self.order = order
+        try:
+            yield
+        finally:
+            self.order, self.node, self.norms = (), None, {}
+
+    def arrived(self, g: Any, node: Tensor) -> None:
+        """All of a node's gradient has arrived, and its rules are next."""
+        if not finite(g):
+            uses = [x for x in self.order if x in self.norms and x.op is not None and node in x.inputs]
+            what = node.describe()
+            if not uses:
+                raise AnomalyError(f"backward() of {what} was given {wrong(g)} as its gradient")
+            made = "; ".join(self.place(x, x.op, ())[0] for x in uses[:3] if x.op)
+            raise AnomalyError(
+                f"the backward pass made {wrong(g)}: the gradient for {what}, summed over {len(uses)} uses of it: {made}"
+            )
+        self.node, self.norms[node] = node, norm(g)
 
     def gradient(self, share: Any, x: Tensor, node: Tensor) -> None:
         """The rule of a node has given one of its inputs its share."""
-        assert node.op is not None
-        array = share._data if isinstance(share, Tensor) else share
-        place = self.places.get(node, Place("", "", node.op.name, "an op outside of detect_anomaly()", node.scope.step))
-        place = place._replace(name=node.name or "")
-        self.gradients.append((place, norm(array)))
-        if not np.isfinite(array).all():
-            text = f"the backward pass made {kind(array)}: the gradient for {x.describe()} from {place}"
-            self.report(text, place, self.gradients)
+        if not finite(share) and node.op is not None:
+            place, near = self.place(node, node.op, self.order)
+            text = f"the backward pass made {wrong(share)}: the gradient for {x.describe()} from {place}"
+            raise AnomalyError(f"{text}. Its own gradient has norm {self.norms[node]:.3g}. {origins(node.inputs)}{near}")
 
-    def report(self, text: str, place: Place, seen: list[tuple[Place, float]]) -> None:
-        """Raise, with the norms of the same quantity at the steps before."""
-        alike = [(p.step, n) for p, n in seen if p.step is not None and p[:1] + p[2:4] == place[:1] + place[2:4]]
-        steps = dict(alike[-5:])
-        if len(steps) > 1:
-            text += ". Norms at the neighbouring steps: " + ", ".join(f"t={t}: {n:.3g}" for t, n in steps.items())
-        raise AnomalyError(text)
+    def place(self, node: Tensor, op: Op, order: Sequence[Tensor]) -> tuple[str, str]:
+        """Where a node was made, and what its like were at the time steps around it; `order` is the graph it is part of."""
+        from .viz.steps import timing  # here, for pictures are a room above this one
+
+        time = timing(order)
+        step = time.step.get(node, node.scope.step)
+        alike = {time.step[x]: x for x in order if x in time.role and time.role[x] == time.role.get(node)}
+        name = node.name or next((x.name for x in alike.values() if x.name), None)
+        path = module_path(node.scope)
+        place = f"{f'{name!r}, ' if name else ''}the result of {op.name}{'' if step is None else f' at time step {step}'}"
+        place += f"{f' in {path}' if path else ''}, made by {self.line(node)}"
+        if step is None or len(alike) < 2:
+            return place, ""
+        around = {t: alike[t] for t in sorted(alike) if abs(t - step) <= NEAR}
+        near = by_step("Norms at the neighbouring steps", {t: norm(x) for t, x in around.items()})
+        return place, near + by_step("of the gradients", {t: self.norms[x] for t, x in around.items() if x in self.norms})
+
+    def line(self, node: Tensor) -> str:
+        """The line that made a node."""
+        return self.lines.get(node, "a line outside of detect_anomaly()")
 
 
 @contextmanager
 def detect_anomaly() -> Iterator[None]:
     """Within this block, the first value or gradient that is not finite raises AnomalyError.
 
-    It names the op, the module's path, the time step, the node's name, the line of your code that made it, and the norms of
-    the same quantity at the time steps before it.
+    It names the op, the module's path, the time step, the node's name, the line of your code that made it, its inputs, and
+    the norms of the same quantity at the time steps around it. To know the lines of a backward pass, have the forward pass
+    in the block as well.
     """
     scope = current_scope.get()
-    token = current_scope.set(scope._replace(watch=Watch()))
+    token = current_scope.set(scope._replace(watch=scope.watch or Watch()))
     try:
         with np.errstate(all="ignore"):
             yield
@@ -95,20 +116,54 @@ def detect_anomaly() -> Iterator[None]:
         current_scope.reset(token)
 
 
+# -- words for arrays and places ---------------------------------------------------------------------------------------------
+
+
+def array(x: Any) -> Any:
+    """The numbers of a Tensor or an array."""
+    return np.asarray(x._data if isinstance(x, Tensor) else x)
+
+
+def finite(x: Any) -> bool:
+    """Whether all numbers are finite; integers are."""
+    return array(x).dtype.kind != "f" or bool(np.isfinite(array(x)).all())
+
+
 def norm(x: Any) -> float:
     """The Euclidean norm."""
-    return float(np.linalg.norm(np.asarray(x, np.float64).ravel()))
+    return float(np.linalg.norm(array(x).astype(np.float64).ravel()))
 
 
-def kind(x: Any) -> str:
+def wrong(x: Any) -> str:
     """What is wrong with an array, in a word or two."""
-    count = int(np.size(x) - np.isfinite(x).sum())
-    return f"{'NaN' if np.isnan(x).any() else 'infinity'} ({count} of {np.size(x)} elements)"
+    bad = ~np.isfinite(array(x))
+    return f"{'NaN' if np.isnan(array(x)).any() else 'infinity'} ({np.count_nonzero(bad)} of {bad.size} elements)"
+
+
+def origins(inputs: Sequence[Tensor]) -> str:
+    """What an op was given."""
+    told = [f"{x.describe()} {extent(x)}" for x in inputs if array(x).dtype.kind == "f" and x.size]
+    return f"Made of {' and '.join(told)}" if told else "Made of no floats"
+
+
+def extent(x: Tensor) -> str:
+    """The least and the greatest number, or what is wrong."""
+    return f"from {array(x).min():.3g} to {array(x).max():.3g}" if finite(x) else f"with {wrong(x)} already"
+
+
+def by_step(title: str, norms: Mapping[int, float]) -> str:
+    """Norms in the order of time."""
+    return f". {title}: " + ", ".join(f"t={t}: {n:.3g}" for t, n in norms.items()) if norms else ""
 
 
 def caller() -> str:
-    """The line that ran an op: the innermost one outside of this package, or inside it if a layer's own code did."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(HOME):
+    """The line that ran an op: the innermost one of the user's, and if that called a layer of this package, the layer's too."""
+    frame, layer = sys._getframe(1), ""
+    while frame.f_back is not None and frame.f_code.co_filename.startswith((PACKAGE, NUMPY)):
+        inside = (
+            Path(frame.f_code.co_filename).relative_to(PACKAGE) if frame.f_code.co_filename.startswith(PACKAGE) else Path()
+        )
+        if not layer and inside.parts[:1] == ("nn",):
+            layer = f" (in {inside.as_posix()}:{frame.f_lineno})"
         frame = frame.f_back
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}{layer}"

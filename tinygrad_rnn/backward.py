@@ -7,6 +7,7 @@ table, turns it into that input's share. Nothing is written to any node: the sum
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,8 @@ def gradients(
     for root, seed in zip(roots, seeds, strict=True):
         g = seed if create_graph else seed._data
         sums[root] = sums[root] + g if root in sums else g
-    with recording(create_graph):
+    watch = current_scope.get().watch
+    with recording(create_graph), nullcontext() if watch is None else watch.walking(order):
         return _walk(order, sums, create_graph, targets, beside(order, targets))
 
 
@@ -88,7 +90,11 @@ def _walk(
             continue
         if g.dtype is not data.dtype and g.dtype != data.dtype:
             g = g.astype(data.dtype)
+        if watch is not None:
+            watch.arrived(g, node)
         if op is None or node in targets:
+            if create_graph and g.op is None:  # a leaf could be edited, and may be the gradient of another node as well
+                g = g.astype(data.dtype)
             found[node] = g if create_graph else np.asarray(g) if node in ours else np.array(g, order="C")
             continue
 

@@ -74,13 +74,14 @@ def state_dtype(cell: Module) -> np.dtype[Any]:
 
 def check_state(who: Module, size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> None:
     """Raise unless a state has the structure of `size` and the leading shape of the input."""
-    single = not isinstance(size, tuple)
     sizes, members = (size, state) if isinstance(size, tuple) else ((size,), (state,))
-    if not isinstance(members, tuple) or len(members) != len(sizes) or not all(hasattr(h, "shape") for h in members):
-        expected = "one Tensor" if single else f"{len(sizes)} Tensors in a tuple"
+    if type(members) is tuple and [getattr(h, "shape", None) for h in members] == [(*lead, n) for n in sizes]:
+        return
+    if type(members) is not tuple or len(members) != len(sizes) or not all(hasattr(h, "shape") for h in members):
+        expected = f"{len(sizes)} Tensors in a tuple" if isinstance(size, tuple) else "one Tensor"
         kinds = " and ".join(type(h).__name__ for h in state) if isinstance(state, tuple | list) else ""
         got = f"a {type(state).__name__}" + (f" of {kinds}" if kinds else "")
-        hint = "tg.Tensor(h)" if single else "(h, c)" if len(sizes) == 2 else "tuple(state)"
+        hint = "tg.Tensor(h)" if not isinstance(size, tuple) else "(h, c)" if len(sizes) == 2 else "tuple(state)"
         raise TypeError(f"{type(who).__name__}: expected a state of {expected}, got {got}; write {hint}")
     for i, (h, n) in enumerate(zip(members, sizes, strict=True)):
         if h.shape != (*lead, n):
