@@ -6,6 +6,7 @@ in their last places, words may not. A Python block without one may print nothin
 
 import io
 import re
+import runpy
 import tomllib
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -79,6 +80,11 @@ def words(svg: Path) -> list[str]:
 def test_files_named_on_a_page_exist(page):
     names = re.findall(r"\b(?:tinygrad_rnn|examples|docs|tests)/[\w/.]+\w", page.read_text(encoding="utf-8"))
     assert not [name for name in names if not (ROOT / name).exists()]
+
+
+def test_the_page_on_numpys_functions_is_up_to_date():
+    names = runpy.run_path(str(ROOT / "docs" / "make_coverage.py"))
+    assert names["page"]() == names["PAGE"].read_text(encoding="utf-8"), "run `python docs/make_coverage.py`"
 
 
 def test_the_readmes_commands_name_extras_that_exist():

@@ -1,11 +1,14 @@
 """NumPy code as it is: forwards written for arrays, the seeds' own, take Tensors; what cannot join says what can."""
 
+from operator import attrgetter
+
 import numpy as np
 import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import functions, numpy_api
 from tinygrad_rnn.backward import toposort
+from tinygrad_rnn.functions import linalg
 from tinygrad_rnn.gradcheck import gradcheck
 from tinygrad_rnn.tensor import Tensor
 
@@ -213,6 +216,23 @@ def test_every_function_of_ours_is_numpys_too(name):
     assert numpy_api.JOINS[getattr(np, name)] is getattr(functions, name)
 
 
+@pytest.mark.parametrize("name", linalg.__all__)
+def test_every_function_of_our_linalg_is_numpys_too(name):
+    assert numpy_api.JOINS[getattr(np.linalg, name)] is getattr(tg.linalg, name)
+
+
+def test_a_function_of_numpys_is_in_one_table_at_most():
+    tables = [numpy_api.JOINS, numpy_api.CONSTANT, numpy_api.PLAIN]
+    for module in (np, np.linalg):
+        for function in vars(module).values():
+            if isinstance(function, np.ufunc) or hasattr(function, "_implementation"):
+                assert sum(function in table for table in tables) <= 1
+    for name, near in numpy_api.NEAREST.items():
+        function, ours = (attrgetter(each)(np) for each in (name, near))
+        assert ours in numpy_api.JOINS
+        assert not any(function in table for table in tables)
+
+
 def test_other_names_of_the_same():
     x = leaf(X)
     for got, expected in [
@@ -226,21 +246,9 @@ def test_other_names_of_the_same():
 
 
 CONSTANTS = [
-    "argmax",
-    "argmin",
-    "argsort",
-    "ceil",
-    "floor",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "ones_like",
-    "rint",
-    "round",
-    "sign",
-    "trunc",
-    "zeros_like",
-]
+    "angle", "argmax", "argmin", "argsort", "around", "ceil", "fix", "floor", "imag", "isfinite", "isinf", "isnan", "isneginf",
+    "logical_not", "nanargmax", "ones_like", "rint", "round", "sign", "signbit", "trunc", "zeros_like",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", CONSTANTS)
@@ -267,6 +275,76 @@ def test_questions_about_an_array_get_numpys_answer():
     np.testing.assert_array_equal(np.greater(X, x * 2).numpy(), np.greater(X, X * 2))
 
 
+def test_arguments_by_position_by_name_and_with_numpys_defaults():
+    x = leaf(X)
+    for got, expected in [
+        (np.sum(x, 0, None, None, True), X.sum(0, keepdims=True)),
+        (np.max(x, 1, None, True), X.max(1, keepdims=True)),
+        (np.std(x, 0, None, None, 1), X.std(0, ddof=1)),
+        (np.sum(a=x, axis=1), X.sum(1)),
+        (np.reshape(x, (3, 2), order="C"), X.reshape(3, 2)),
+        (np.clip(a=x, a_min=0, a_max=1), X.clip(0, 1)),
+        (np.cumsum(x, 1, None, None), X.cumsum(1)),
+        (np.concatenate([x, X], 1, None, dtype=None), np.concatenate([X, X], 1)),
+        (np.linalg.norm(x, None, 1, True), np.linalg.norm(X, None, 1, True)),
+        (np.nan_to_num(x, True, 1.0), X),
+        (np.meshgrid(x[0], x[1], copy=True)[0], np.meshgrid(X[0], X[1])[0]),
+        (np.linspace(x, X, 3, True), np.linspace(X, X, 3)),
+        (np.median(x, 1, None, False, True), np.median(X, 1, keepdims=True)),
+        (np.linalg.outer(x[0], x[1]), np.outer(X[0], X[1])),
+        (np.linalg.cross(x, X[0]), np.cross(X, X[0])),
+        (np.linalg.tensordot(x, X, axes=2), np.tensordot(X, X)),
+        (np.linalg.pinv(x, None, False), np.linalg.pinv(X)),
+        (np.linalg.pinv(x, rcond=0.9), np.linalg.pinv(X, 0.9)),
+    ]:
+        assert got.requires_grad
+        np.testing.assert_allclose(got.numpy(), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(
+    ("ord", "axis"),
+    [
+        *((ord, axis) for ord in (None, 1, 2, 3, 0.5, -1, 0, np.inf, -np.inf) for axis in (0, -1)),
+        *((ord, axis) for ord in (None, "fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf) for axis in ((0, 1), (2, 0))),
+        (None, None),
+    ],
+)
+@pytest.mark.parametrize("keepdims", [False, True])
+def test_norms(ord, axis, keepdims):
+    array = rng.normal(size=(2, 3, 2))
+    got, expected = (np.linalg.norm(a, ord, axis, keepdims) for a in (leaf(array), array))
+    np.testing.assert_allclose(got.numpy(), expected, rtol=1e-13, strict=True)
+    if ord != 0:
+        assert gradcheck(lambda x: np.linalg.norm(x, ord, axis, keepdims), array)
+
+
+def test_results_with_names():
+    matrix = np.eye(2) + 1
+    for function in (np.linalg.eigh, np.linalg.svd, np.linalg.slogdet):
+        ours, numpys = function(leaf(matrix)), function(matrix)
+        assert ours._fields == numpys._fields
+        for each, other in zip(ours, numpys, strict=True):
+            np.testing.assert_allclose(each.numpy(), other, rtol=1e-14)
+
+
+def test_methods_are_numpys():
+    array = rng.normal(size=(3, 3))
+    for name, args in [
+        ("cumsum", (1,)), ("cumprod", ()), ("trace", ()), ("diagonal", (1,)), ("repeat", (2, 0)), ("take", ([0, 2], 1)),
+        ("round", (1,)), ("argmax", (1,)), ("argmin", ()), ("argsort", ()), ("std", ()), ("var", (0,)),
+    ]:  # fmt: skip
+        np.testing.assert_allclose(getattr(leaf(array), name)(*args).numpy(), getattr(array, name)(*args), rtol=1e-14)
+    x = leaf(array)
+    assert (x.tolist(), x.all(), (x > 9).any(), len(x.nonzero())) == (array.tolist(), True, False, 2)
+    for got, expected in [
+        (x // 0.3, array // 0.3),
+        (2 // x, 2 // array),
+        (divmod(x, 0.3)[1], array % 0.3),
+        (divmod(2, x)[0], 2 // array),
+    ]:
+        np.testing.assert_array_equal(got.numpy(), expected)
+
+
 # -- what cannot join --------------------------------------------------------------------------------------------------------
 
 x = leaf(X[0])
@@ -282,18 +360,21 @@ REFUSALS = {
     "dtype": (lambda: np.sum(x, dtype=np.float32), "np.sum: dtype= is not supported on Tensors, which take x, axis, keepdims"),
     "order": (lambda: np.reshape(x, (3, 1), order="F"), "np.reshape: order= is not supported"),
     "initial": (lambda: np.max(x, initial=0), "np.max: initial= is not supported"),
-    "positions": (lambda: np.sum(x, 0, np.float32), "np.sum: what follows the axis must be given by keyword"),
-    "positions of std": (lambda: np.std(x, 0, None, None, 1), "np.std: what follows the axis must be given by keyword"),
-    "cumsum": (
-        lambda: np.cumsum(x),
-        r"np.cumsum is not differentiable here; np.sum is. Functions that join.*tensor.numpy\(\)",
+    "positions": (
+        lambda: np.sum(x, 0, np.float32),
+        "np.sum: dtype= is not supported on Tensors, which take x, axis, keepdims",
     ),
-    "vstack": (lambda: np.vstack([x, x]), "np.vstack is not differentiable here; np.stack is"),
-    "array_split": (lambda: np.array_split(x, 2), "np.array_split is not differentiable here; np.split is"),
-    "sort": (lambda: np.sort(x), r"np.sort is not differentiable here\. Functions that join"),
-    "arctan": (lambda: np.arctan(x), "np.arctan is not differentiable here"),
-    "norm": (lambda: np.linalg.norm(x), "np.norm is not differentiable here"),
-    "full_like": (lambda: np.full_like(x, x[0]), "np.full_like is not differentiable here"),
+    "nancumsum": (lambda: np.nancumsum(x, dtype=int), "np.nancumsum: dtype= is not supported on Tensors, which take x, axis"),
+    "cumulative_sum": (
+        lambda: np.cumulative_sum(x),
+        r"np.cumulative_sum is not differentiable here; np.sum is. Functions that join.*tensor.numpy\(\)",
+    ),
+    "percentile": (lambda: np.percentile(x, 5), "np.percentile is not differentiable here; np.median is"),
+    "unique": (lambda: np.unique(x), "np.unique is not differentiable here; np.sort is"),
+    "linalg.trace": (lambda: np.linalg.trace(leaf(X)), "np.linalg.trace is not differentiable here; np.trace is"),
+    "eig": (lambda: np.linalg.eig(x), "np.linalg.eig is not differentiable here; np.linalg.eigh is"),
+    "lstsq": (lambda: np.linalg.lstsq(x, x), "np.linalg.lstsq is not differentiable here; np.linalg.pinv is"),
+    "sort by fields": (lambda: np.sort(x, order="a"), "np.sort: order= is not supported on Tensors, which take x, axis"),
     "copyto": (lambda: np.copyto(np.zeros(3), x), "np.copyto is not differentiable here"),
     "reduce": (lambda: np.add.reduce(x), "np.add.reduce is not differentiable here: use np.sum"),
     "maximum.reduce": (lambda: np.maximum.reduce(x), "np.maximum.reduce is not differentiable here: use np.max"),
@@ -302,7 +383,11 @@ REFUSALS = {
         lambda: np.add.at(np.zeros(3), [0], x),
         "np.add.at is not differentiable here: use a function listed in tg.functions",
     ),
-    "accumulate": (lambda: np.add.accumulate(x), "np.add.accumulate is not differentiable here"),
+    "accumulate": (lambda: np.add.accumulate(x), "np.add.accumulate is not differentiable here: use np.cumsum"),
+    "maximum.accumulate": (
+        lambda: np.maximum.accumulate(x),
+        "np.maximum.accumulate is not differentiable here: use a function",
+    ),
     "asarray": (lambda: np.asarray(x), r"requires grad, and a plain array would lose it. Write .numpy\(\)"),
     "a list of tensors": (lambda: np.sum([x, x]), "requires grad, and a plain array would lose it"),
     "full": (lambda: np.full((2, 3), x), "requires grad, and a plain array would lose it"),

@@ -35,6 +35,26 @@ def relu(x):
     return tg.relu(x) if isinstance(x, Tensor) else np.where(x > 0, x, 0)
 
 
+def U(*shape):
+    """Random numbers in (-0.9, 0.9)."""
+    return np.asarray(rng.uniform(-0.9, 0.9, shape))
+
+
+def S(*shape):
+    """Random symmetric matrices, positive definite and with eigenvalues that are well apart."""
+    x = rng.normal(size=shape) / 3
+    return x @ x.swapaxes(-1, -2) + np.diag(np.arange(1.0, shape[-1] + 1))
+
+
+def M(*shape):
+    """Random square matrices that are well conditioned."""
+    return rng.normal(size=shape) / 3 + np.diag(np.arange(1.0, shape[-1] + 1))
+
+
+def symmetric(x):
+    return (x + x.swapaxes(-1, -2)) / 2
+
+
 def scatter(*gs, keys, shape):
     if isinstance(gs[0], Tensor):
         return apply(ops.SCATTER, *gs, keys=keys, shape=shape)
@@ -100,6 +120,23 @@ CASES = {
     "abs": [(abs, R(2, 3)), (np.abs, R(3))],
     "sin": [(np.sin, R(2, 3))],
     "cos": [(np.cos, R(2, 3))],
+    "tan": [(np.tan, U(2, 3))],
+    "arcsin": [(np.arcsin, U(2, 3))],
+    "arccos": [(np.arccos, U(2, 3))],
+    "arctan": [(np.arctan, R(2, 3))],
+    "sinh": [(np.sinh, R(2, 3))],
+    "cosh": [(np.cosh, R(2, 3))],
+    "arcsinh": [(np.arcsinh, R(2, 3)), (np.arcsinh, np.zeros(1))],
+    "arccosh": [(np.arccosh, 1 + P(2, 3))],
+    "arctanh": [(np.arctanh, U(2, 3))],
+    "exp2": [(np.exp2, R(2, 3))],
+    "expm1": [(np.expm1, R(2, 3)), (np.expm1, np.array([1e-9]))],
+    "log2": [(np.log2, P(2, 3))],
+    "log10": [(np.log10, P(2, 3))],
+    "root": [(np.linalg.norm, R(3)), (np.std, R(2, 3)), (lambda x: np.linalg.norm(x, axis=0, keepdims=True), R(2, 3))],
+    "cbrt": [(np.cbrt, R(2, 3))],
+    "reciprocal": [(np.reciprocal, R(2, 3))],
+    "sinc": [(np.sinc, R(2, 3)), (np.sinc, np.array([0, 1e-5, -1e-3, 0.1, -0.29, 0.31, 1, 2]))],
     "tanh": [(np.tanh, R(2, 3)), (np.tanh, np.array([-50.0, 50.0]))],
     "sigmoid": [(sigmoid, R(2, 3)), (sigmoid, R()), (sigmoid, np.array([-30.0, 30.0, 0.0]))],
     "relu": [(relu, R(2, 3))],
@@ -121,6 +158,11 @@ CASES = {
         (np.minimum, R(2, 3), R(2, 3)), (np.minimum, R(2, 3), R(3)), (np.minimum, R(), R(3)),
         (lambda x: np.minimum(x, 0), R(3)),
     ],
+    "mod": [(np.mod, R(2, 3), P(3) + 3), (lambda x, y: x % y, R(3), -P(3) - 3), (lambda x: 7.5 % x, P(3) + 1)],
+    "fmod": [(np.fmod, R(2, 3), P(3) + 3), (np.fmod, -3 * P(3), np.array([0.7, -0.7, 0.9]))],
+    "hypot": [*binary(np.hypot)],
+    "arctan2": [*binary(np.arctan2)],
+    "logaddexp2": [*binary(np.logaddexp2), (np.logaddexp2, np.array([1000.0, -1000.0]), np.array([999.0, -1001.0]))],
     "logaddexp": [*binary(np.logaddexp), (np.logaddexp, np.array([1000.0, -1000.0]), np.array([999.0, -1001.0]))],
     "where": [
         (lambda x, y: np.where(np.array([[True], [False]]), x * x, y), R(2, 3), R(3)),
@@ -151,6 +193,41 @@ CASES = {
     "prod": [
         *reduction("prod"), (lambda x: x.prod(axis=1), np.array([[0.0, 2, 3], [0, 0, 3], [0, 0, 0]])),
         (lambda x: x.prod(), np.zeros(2)),
+    ],
+    "cumsum": [(np.cumsum, R(2, 3)), *((lambda x, a=a: x.cumsum(axis=a), R(2, 3, 2)) for a in (0, 1, -1)), (np.cumsum, R(0))],
+    "cumprod": [
+        (np.cumprod, R(2, 3)), *((lambda x, a=a: x.cumprod(axis=a), R(2, 3, 2)) for a in (0, 1, -1)), (np.cumprod, R(0)),
+        (lambda x: np.cumprod(x, axis=1), np.array([[2.0, 0, 3, 4], [0, 2, 0, 3]])),
+    ],
+    "det": [
+        (np.linalg.det, M(3, 3)), (np.linalg.det, M(2, 2, 2)), (np.linalg.det, np.array([[1.0, 2, 0], [2, 4, 0], [0, 1, 1]])),
+        (np.linalg.det, np.eye(3)),
+    ],
+    "logabsdet": [(lambda x: np.linalg.slogdet(x)[1], M(3, 3)), (lambda x: np.linalg.slogdet(x).logabsdet, -M(2, 3, 3))],
+    "inv": [(np.linalg.inv, M(3, 3)), (np.linalg.inv, M(2, 2, 2)), (lambda x: np.linalg.matrix_power(x, -2), M(2, 2))],
+    "pinv": [(np.linalg.pinv, R(3, 2)), (np.linalg.pinv, R(2, 2, 3)), (np.linalg.pinv, M(2, 2))],
+    "solve": [
+        (np.linalg.solve, M(3, 3), R(3)), (np.linalg.solve, M(3, 3), R(3, 2)), (np.linalg.solve, M(2, 3, 3), R(3)),
+        (np.linalg.solve, M(2, 3, 3), R(2, 3, 2)), (np.linalg.solve, M(2, 2), R(2, 2, 1)),
+    ],
+    "cholesky": [
+        (np.linalg.cholesky, S(3, 3)), (lambda x: np.linalg.cholesky(symmetric(x)), S(2, 3, 3)),
+    ],
+    "eigh": [
+        (lambda x: tuple(np.linalg.eigh(x)), S(3, 3)), (lambda x: tuple(np.linalg.eigh(x, "U")), S(2, 3, 3)),
+        (lambda x: np.linalg.eigh(symmetric(x)).eigenvalues ** 2, S(3, 3)),
+    ],
+    "eigvalsh": [(np.linalg.eigvalsh, S(3, 3)), (lambda x: np.linalg.eigvalsh(x, "U"), S(2, 3, 3))],
+    "svd": [
+        *(
+            (lambda x: tuple(np.linalg.svd(x, full_matrices=False)), R(*s) + 2 * np.eye(*s[-2:]))
+            for s in ((3, 2), (2, 3), (2, 2, 2))
+        ),
+        (lambda x: np.linalg.svd(x).S, M(3, 3)),
+    ],
+    "svdvals": [
+        (lambda x: np.linalg.svd(x, compute_uv=False), R(3, 2)), (lambda x: np.linalg.norm(x, "nuc", (0, 1)), R(2, 3, 2)),
+        (lambda x: np.linalg.norm(x, 2), R(2, 3)), (lambda x: np.linalg.norm(x, -2), R(2, 3)),
     ],
     "reshape": [
         (lambda x: x.reshape(3, -1) ** 2, R(2, 3)), (lambda x: x.reshape((6,)), R(2, 3)),
@@ -231,6 +308,7 @@ def scaled(rule):
     """A rule that is wrong by 0.05 %."""
     if isinstance(rule, Together):
         return Together(lambda uses: rule.rule(uses) * 1.0005)
+
     def wrong(*args, **params):
         share = rule(*args, **params)
         return (lambda i: share(i) * 1.0005) if callable(share) else share * 1.0005
@@ -271,6 +349,54 @@ def gradient(f, *inputs):
 )
 def test_the_convention_at_a_kink(f, inputs, expected):
     assert gradient(f, *inputs) == expected
+
+
+@pytest.mark.parametrize(
+    ("f", "x", "expected"),
+    [
+        (np.std, [2, 2, 2], [0, 0, 0]),
+        (lambda x: np.std(x, axis=0), [[1]], [[0]]),
+        (np.linalg.norm, [0, 0], [0, 0]),
+        (lambda x: np.linalg.norm(x, 3), [0, 0], [0, 0]),
+        (lambda x: np.linalg.norm(x, np.inf), [2, -2], [0.5, -0.5]),
+        (np.sinc, [0], [0]),
+        (np.nanmax, [1, np.nan, 1], [0.5, 0, 0.5]),
+        (np.nanmean, [1, np.nan, 3], [0.5, 0, 0.5]),
+        (np.nanstd, [1, np.nan, 1], [0, 0, 0]),
+        (np.median, [3, 1, 2, 9], [0.5, 0, 0.5, 0]),
+        (np.median, [2, 2, 2], [0, 1, 0]),
+        (np.sort, [2, 1], [1, 1]),
+        (np.ptp, [1, 1], [0, 0]),
+        (np.cumprod, [0, 0, 2], [1, 0, 0]),
+        (lambda x: np.fmax(x, 1), [0, 1, np.nan], [0, 0.5, 0]),
+        (lambda x: np.nan_to_num(x) / 2, [1, np.nan, np.inf], [0.5, 0, 0]),
+        (lambda x: np.mod(x, 2) + np.floor(x), [0, 3.5], [1, 1]),
+        (lambda x: np.copysign(x, -1), [-2, 3], [1, -1]),
+        (lambda x: np.triu(x), [[1, 2], [np.inf, 4]], [[1, 1], [0, 1]]),
+        (np.linalg.det, [[0, 0], [0, 2]], [[2, 0], [0, 0]]),
+        (np.linalg.det, [[0, 0], [0, 0]], [[0, 0], [0, 0]]),
+        (lambda x: np.linalg.norm(x, "nuc"), [[1, 0], [0, 1]], [[1, 0], [0, 1]]),
+        (np.linalg.eigvalsh, [[1, 0], [0, 1]], [[1, 0], [0, 1]]),
+        (lambda x: np.linalg.eigh(x)[0], [[1, 0], [0, 1]], [[1, 0], [0, 1]]),
+    ],
+)
+def test_the_convention_at_zeros_ties_and_nans(f, x, expected):
+    np.testing.assert_allclose(gradient(f, x)[0], expected, atol=1e-15)
+
+
+def test_sinc_is_exact_near_zero_to_the_second_order():
+    x = np.array([1e-12, 1e-6, 1e-3])
+    leaf = Tensor(x, requires_grad=True)
+    np.sinc(leaf).sum().backward(create_graph=True)
+    slope, leaf.grad = leaf.grad, None
+    np.testing.assert_allclose(slope.numpy(), -(np.pi**2) * x / 3 + np.pi**4 * x**3 / 30, rtol=1e-10)
+    slope.sum().backward()
+    np.testing.assert_allclose(leaf.grad.numpy(), -(np.pi**2) / 3 + np.pi**4 * x**2 / 10, rtol=1e-10)
+
+
+def test_a_long_product_and_its_gradient_take_linear_memory():
+    x = np.full(20_000, 1.0)
+    assert gradient(np.prod, x)[0] == x.tolist()
 
 
 def test_sigmoid_is_stable_and_exact():

@@ -148,6 +148,59 @@ def test_float32_over_many_steps(name):
         np.testing.assert_allclose(p.grad.data, q.grad.numpy(), rtol=1e-4, atol=1e-6)
 
 
+class Packed(torch.nn.Module):
+    """A layer of PyTorch that is given lengths by its own means."""
+
+    def __init__(self, layer, lengths):
+        super().__init__()
+        self.layer, self.lengths = layer, lengths
+
+    def load_state_dict(self, state):
+        self.layer.load_state_dict(state)
+
+    def named_parameters(self):
+        return self.layer.named_parameters()
+
+    def forward(self, x, hx=None):
+        first, steps = self.layer.batch_first, x.shape[1 if self.layer.batch_first else 0]
+        packed = torch.nn.utils.rnn.pack_padded_sequence(x, self.lengths, batch_first=first, enforce_sorted=False)
+        out, last = self.layer(packed, hx)
+        return torch.nn.utils.rnn.pad_packed_sequence(out, batch_first=first, total_length=steps)[0], last
+
+
+@pytest.mark.parametrize("lengths", [[4, 1, 3], [2, 3, 1]], ids=str)
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda v: "-".join([v[0], *map(str, v[1].values())]))
+def test_lengths(kind, layers, bidirectional, batch_first, given, lengths):
+    name, extra = kind
+    options = {"batch_first": batch_first, "bidirectional": bidirectional, **extra}
+    ours = getattr(nn, name)(2, 5, layers, dtype=np.float64, **options)
+    theirs = Packed(getattr(torch.nn, name)(2, 5, layers, dtype=torch.float64, **options), lengths)
+    rng = np.random.default_rng(0)
+    x, tx = both(rng.normal(size=(3, 4, 2) if batch_first else (4, 3, 2)))
+    args, torch_args = (x,), (tx,)
+    if given:
+        sizes = (extra.get("proj_size", 5), 5) if name == "LSTM" else (5,)
+        pairs = [both(rng.normal(size=(layers * (1 + bidirectional), 3, n))) for n in sizes]
+        hx, thx = (tuple(side) if name == "LSTM" else side[0] for side in zip(*pairs, strict=True))
+        args, torch_args = (x, hx), (tx, thx)
+    compare(WithLengths(ours, lengths), theirs, args, torch_args)
+
+
+class WithLengths:
+    """Our layer, called with lengths."""
+
+    def __init__(self, layer, lengths):
+        self.layer, self.lengths = layer, lengths
+        self.state_dict, self.named_parameters = layer.state_dict, layer.named_parameters
+
+    def __call__(self, x, hx=None):
+        return self.layer(x, hx, lengths=self.lengths)
+
+
 CELLS = [("RNNCell", {"nonlinearity": "tanh"}), ("RNNCell", {"nonlinearity": "relu"}), ("LSTMCell", {}), ("GRUCell", {})]
 
 

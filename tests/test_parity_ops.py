@@ -172,6 +172,76 @@ def test_shapes():
     compare(np.logaddexp, torch.logaddexp, x, y)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["arctan", "arcsinh", "cosh", "exp2", "expm1", "log1p", "reciprocal", "sinc", "sinh", "square", "tan"],
+)
+def test_elementwise(name):
+    compare(getattr(np, name), getattr(torch, name), [-0.9, -0.3, 0.1, 0.5, 0.9])
+
+
+@pytest.mark.parametrize("name", ["arccos", "arcsin", "arctanh", "log", "log2", "log10", "sqrt"])
+def test_elementwise_within_bounds(name):
+    compare(getattr(np, name), getattr(torch, name), [0.1, 0.5, 0.9])
+
+
+@pytest.mark.parametrize("name", ["arctan2", "fmax", "fmin", "hypot", "logaddexp2", "fmod", "remainder", "float_power"])
+def test_pairs(name):
+    compare(getattr(np, name), getattr(torch, name), [0.5, 3.7, 2.5], [1.5, 2.0, 0.7])
+
+
+def test_accumulations():
+    x = [[0.5, 0.0, 2.0], [1.5, 3.0, 0.0]]
+    compare(lambda x: np.cumsum(x, 1) ** 2, lambda x: torch.cumsum(x, 1) ** 2, x)
+    compare(lambda x: np.cumprod(x, 1), lambda x: torch.cumprod(x, 1), x)
+    compare(lambda x: np.diff(x, axis=0) ** 2, lambda x: torch.diff(x, dim=0) ** 2, x)
+    compare(lambda x: np.gradient(x, axis=1) ** 2, lambda x: torch.gradient(x, dim=1)[0] ** 2, x)
+    compare(np.trapezoid, torch.trapezoid, x)
+
+
+def test_statistics_where_they_have_a_kink():
+    compare(lambda x: x.std(axis=1), lambda x: x.std(dim=1, correction=0), [[2.0, 2.0, 2.0], [1.0, 2.0, 4.0]])
+    compare(np.linalg.norm, torch.linalg.norm, [0.0, 0.0], second=False)
+    compare(lambda x: np.nansum(x, 1), lambda x: torch.nansum(x, 1), [[1.0, np.nan], [2.0, 3.0]], second=False)
+    compare(lambda x: np.sort(x, axis=0), lambda x: torch.sort(x, dim=0).values, [[2.0, 1.0], [0.5, 3.0]])
+
+
+def test_places():
+    x = rng.normal(size=(3, 4))
+    compare(lambda x: np.roll(x, (1, -2), (0, 1)) ** 2, lambda x: torch.roll(x, (1, -2), (0, 1)) ** 2, x)
+    compare(lambda x: np.rot90(x, 3) ** 2, lambda x: torch.rot90(x, 3) ** 2, x)
+    compare(lambda x: np.tile(x, (2, 2)) ** 2, lambda x: torch.tile(x, (2, 2)) ** 2, x)
+    compare(lambda x: np.repeat(x, 2, 1) ** 2, lambda x: torch.repeat_interleave(x, 2, 1) ** 2, x)
+    compare(lambda x: np.tril(x, 1) ** 2, lambda x: torch.tril(x, 1) ** 2, x)
+    compare(lambda x: np.diagonal(x, 1) ** 2, lambda x: torch.diagonal(x, 1) ** 2, x)
+    compare(lambda x: np.pad(x, 2, "wrap") ** 2, lambda x: torch.nn.functional.pad(x[None], (2,) * 4, "circular")[0] ** 2, x)
+    compare(np.kron, torch.kron, x, rng.normal(size=(2, 2)))
+    compare(lambda x: np.tensordot(x, x, 2), lambda x: torch.tensordot(x, x, 2), x)
+
+
+def test_linear_algebra():
+    x = rng.normal(size=(2, 3, 3)) + 3 * np.eye(3)
+    s = x @ x.swapaxes(1, 2)
+    b = rng.normal(size=(2, 3, 2))
+    for name in ("det", "inv", "pinv", "svdvals"):
+        compare(getattr(np.linalg, name), getattr(torch.linalg, name), x)
+    compare(lambda x: np.linalg.slogdet(x)[1], lambda x: torch.linalg.slogdet(x)[1], x)
+    compare(np.linalg.solve, torch.linalg.solve, x, b)
+    compare(lambda x: np.linalg.cholesky(x @ x.swapaxes(1, 2)), lambda x: torch.linalg.cholesky(x @ x.mT), x)
+    compare(lambda x: np.linalg.eigvalsh(x + x.swapaxes(1, 2)), lambda x: torch.linalg.eigvalsh(x + x.mT), s)
+    compare(lambda x: np.linalg.eigh(x @ x.swapaxes(1, 2))[1] ** 2, lambda x: torch.linalg.eigh(x @ x.mT)[1] ** 2, x)
+    compare(
+        lambda x: np.linalg.svd(x[:, :2], full_matrices=False)[2] ** 2,
+        lambda x: torch.linalg.svd(x[:, :2], full_matrices=False)[2] ** 2,
+        x,
+        rtol=1e-8,
+    )
+    for ord in (1, 2, np.inf, "fro", "nuc"):
+        compare(lambda x, o=ord: np.linalg.norm(x, o, (1, 2)), lambda x, o=ord: torch.linalg.norm(x, o, (1, 2)), x)
+    for ord in (1, 2, 3, 0.5, np.inf):
+        compare(lambda x, o=ord: np.linalg.norm(x, o, 1), lambda x, o=ord: torch.linalg.norm(x, o, 1), x)
+
+
 def test_a_graph_that_uses_everything_twice():
     def ours(x, w):
         h = np.tanh(x @ w.T) + x[:, :1]

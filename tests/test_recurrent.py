@@ -529,6 +529,46 @@ def test_paths_of_the_modules_in_a_layer():
     assert paths == ["", "0", "0.cells.l0", "0.gate_l0", "0.candidate_l0", "1", "1.cells.l0"]
 
 
+# -- learned initial states ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_initial_states_are_learned(kind):
+    layer = KINDS[kind](2, 3, 2, bidirectional=True, learn_initial_state=True, dtype=np.float64)
+    plain = KINDS[kind](2, 3, 2, bidirectional=True, dtype=np.float64)
+    states = range(2 if kind == "LSTM" else 1)
+    names = [f"initial_state{i}_l{k}{d}" for k in range(2) for d in ("", "_reverse") for i in states]
+    begun = layer.state_dict()
+    assert list(begun) == [*plain.state_dict(), *names]
+    assert all((begun[name] == np.zeros(3)).all() for name in names)
+    plain.load_state_dict({name: value for name, value in begun.items() if name not in names})
+    x = np.random.default_rng(0).normal(size=(4, 3, 2))
+    np.testing.assert_allclose(layer(x)[0].data, plain(x)[0].data, rtol=1e-14)
+
+    rng = np.random.default_rng(1)
+    layer.load_state_dict(begun | {name: rng.normal(size=3) for name in names})
+    hx = [leaf(np.stack([np.tile(getattr(layer, name).data, (3, 1)) for name in names[i :: len(states)]])) for i in states]
+    out, expected = layer(x)[0], plain(x, pack(hx))[0]
+    np.testing.assert_allclose(out.data, expected.data, rtol=1e-13)
+    (out**2).sum().backward()
+    (expected**2).sum().backward()
+    for i in states:
+        for j, name in enumerate(names[i :: len(states)]):
+            np.testing.assert_allclose(getattr(layer, name).grad.data, hx[i].grad.data[j].sum(0), rtol=1e-12)
+    np.testing.assert_allclose(layer(x, pack(hx))[0].data, expected.data, rtol=1e-13)  # what is given comes first
+    np.testing.assert_allclose(layer(x[:, 0])[0].data, layer(x)[0].data[:, 0], rtol=1e-12)
+
+
+def test_learned_initial_states_of_a_cell_of_ones_own():
+    layer = nn.Recurrent(Leaky(4), learn_initial_state=True)
+    assert {n: p.shape for n, p in layer.named_parameters()} == {
+        "w_l0": (4, 2), "v_l0": (2, 3), "initial_state0_l0": (2,), "initial_state1_l0": (3,),
+    }  # fmt: skip
+    x = leaf(np.random.default_rng(0).normal(size=(3, 2, 4)))
+    assert gradcheck(lambda *_: layer(x)[0], layer.parameters())
+    assert {p.dtype for p in nn.GRU(1, 2, learn_initial_state=True).parameters()} == {np.dtype(np.float32)}
+
+
 # -- where and when a node was made -------------------------------------------------------------------------------------------
 
 
@@ -730,6 +770,7 @@ def zeros(*shape):
         (lambda: nn.RNN(3, 4, 2, dropout=1.5), ValueError, r"RNN: dropout must be between 0 and 1, got 1.5"),
         (lambda: nn.RNN(3, 4, 2, dropout=-0.1), ValueError, r"RNN: dropout must be between 0 and 1, got -0.1"),
         (lambda: nn.RNN(3, 4, 2, dropout=float("nan")), ValueError, r"RNN: dropout must be between 0 and 1, got nan"),
+        (lambda: nn.RNN(3, 4, peephole=True), TypeError, r"unexpected keyword argument 'peephole'"),
         (lambda: nn.RNN(3, 4, nonlinearity="sigmoid"), ValueError, r"nonlinearity is 'tanh' or 'relu', got 'sigmoid'"),
         (lambda: nn.LSTM(3, 4, proj_size=4), ValueError, r"expected 0 <= proj_size < hidden_size = 4, got 4"),
         (lambda: nn.LSTM(3, 4, proj_size=-1), ValueError, r"expected 0 <= proj_size < hidden_size = 4, got -1"),

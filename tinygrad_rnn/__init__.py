@@ -1,24 +1,45 @@
 """tinygrad_rnn: write the forward equations of a recurrent cell; get everything else.
 
-Read the source in this order: ops.py (every op and its derivative), tensor.py (the graph, and the walk back through it),
-operators.py and functions.py (what people call), numpy_api.py (how NumPy's own functions join), nn/module.py, nn/cells.py,
-nn/recurrent.py (the one loop over time), optim/sgd.py, gradcheck.py (how we know that it is right), viz/ (how it looks).
+Read the source in this order: ops/ (every op and its derivative), tensor.py (the graph), backward.py (the way back through
+it), operators.py, methods.py and functions/ (what people call), numpy_api.py (how NumPy's own functions join), nn/module.py,
+nn/cells.py, nn/recurrent.py (the one loop over time), optim/sgd.py, gradcheck.py (how we know that it is right), viz/ (how it
+looks).
 """
 
-from . import functions, nn, numpy_api, optim, viz
-from .functions import (
-    abs, add, broadcast_to, clip, concatenate, cos, divide, dot, einsum, exp, expand_dims, log, log1p, logaddexp, matmul, max,
-    maximum, mean, min, minimum, moveaxis, multiply, negative, outer, power, prod, ravel, relu, reshape, sigmoid, sin, split,
-    sqrt, square, squeeze, stack, std, subtract, sum, swapaxes, tanh, transpose, var, where,
-)  # fmt: skip
+from . import checkpoint, data, functions, nn, numpy_api, optim, viz  # noqa: I001
 from .anomaly import AnomalyError, detect_anomaly
+from .checkpoint import load, save
+from .functions import (
+    abs, add, append, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, array, array_split, atleast_1d, atleast_2d,
+    atleast_3d, average, broadcast_arrays, broadcast_to, cbrt, clip, column_stack, concatenate, copysign, cos, cosh, cross,
+    cumprod, cumsum, deg2rad, degrees, delete, diag, diagflat, diagonal, diff, divide, divmod, dot, dsplit, dstack, einsum,
+    exp, exp2, expand_dims, expm1, flip, fliplr, flipud, float_power, fmax, fmin, fmod, full_like, gradient, hsplit, hstack,
+    hypot, inner, kron, linalg, linspace, log, log1p, log2, log10, logaddexp, logaddexp2, logsumexp, matmul, matrix_transpose,
+    max, maximum, mean, median, meshgrid, min, minimum, mod, modf, moveaxis, multiply, nan_to_num, nancumprod, nancumsum,
+    nanmax, nanmean, nanmedian, nanmin, nanprod, nanstd, nansum, nanvar, negative, outer, pad, partition, positive, power,
+    prod, ptp, rad2deg, radians, ravel, reciprocal, relu, repeat, reshape, roll, rollaxis, rot90, select, sigmoid, sin, sinc,
+    sinh, sort, split, sqrt, square, squeeze, stack, std, subtract, sum, swapaxes, take, take_along_axis, tan, tanh, tensordot,
+    tile, trace, transpose, trapezoid, tril, triu, var, vdot, vecdot, vsplit, vstack, where,
+)  # fmt: skip
 from .gradcheck import gradcheck
 from .nn.init import manual_seed
 from .scope import no_grad
-from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 from .tensor import Tensor
+from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __all__ = [
-    *functions.__all__,
-    "Tensor", "functions", "gradcheck", "manual_seed", "nn", "no_grad", "numpy_api", "optim", "viz",
+    "AnomalyError", "Tensor", "abs", "add", "append", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh",
+    "array", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "average", "broadcast_arrays", "broadcast_to", "cbrt",
+    "checkpoint", "clip", "column_stack", "concatenate", "copysign", "cos", "cosh", "cross", "cumprod", "cumsum", "data", "deg2rad", "degrees",
+    "delete", "detect_anomaly", "diag", "diagflat", "diagonal", "diff", "divide", "divmod", "dot", "dsplit", "dstack",
+    "einsum", "exp", "exp2", "expand_dims", "expm1", "flip", "fliplr", "flipud", "float_power", "fmax", "fmin", "fmod",
+    "full_like", "functions", "grad", "gradcheck", "gradient", "hessian", "hsplit", "hstack", "hvp", "hypot", "inner",
+    "jacobian", "jvp", "kron", "linalg", "linspace", "load", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logsumexp",
+    "manual_seed", "matmul", "matrix_transpose", "max", "maximum", "mean", "median", "meshgrid", "min", "minimum", "mod",
+    "modf", "moveaxis", "multiply", "nan_to_num", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin",
+    "nanprod", "nanstd", "nansum", "nanvar", "negative", "nn", "no_grad", "numpy_api", "optim", "outer", "pad", "partition",
+    "positive", "power", "prod", "ptp", "rad2deg", "radians", "ravel", "reciprocal", "relu", "repeat", "reshape", "roll",
+    "rollaxis", "rot90", "select", "sigmoid", "sin", "sinc", "sinh", "sort", "split", "sqrt", "square", "squeeze", "stack",
+    "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot", "tile", "trace", "transpose",
+    "trapezoid", "tril", "triu", "value_and_grad", "var", "vdot", "vecdot", "viz", "vjp", "vsplit", "vstack", "where",
 ]  # fmt: skip

@@ -6,22 +6,23 @@ other time steps is read off the graph once something is found, so that nothing 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from . import nn
 from .backward import toposort
 from .nn.module import module_path
 from .ops import Op
 from .scope import current_scope
 from .tensor import Tensor
 
-PACKAGE, NUMPY = str(Path(__file__).parent), str(Path(np.__file__).parent)
+PACKAGE, LAYERS, NUMPY = (os.path.join(os.path.dirname(f), "") for f in (__file__, nn.__file__, np.__file__))
 NEAR = 3  # how many time steps are shown on each side
 
 
@@ -64,10 +65,9 @@ class Watch:
             what = node.describe()
             if not uses:
                 raise AnomalyError(f"backward() of {what} was given {wrong(g)} as its gradient")
-            made = "; ".join(self.place(x, x.op, ())[0] for x in uses[:3] if x.op)
-            raise AnomalyError(
-                f"the backward pass made {wrong(g)}: the gradient for {what}, summed over {len(uses)} uses of it: {made}"
-            )
+            made = "; ".join(self.place(x, x.op, self.order)[0] for x in uses[:3] if x.op is not None)
+            share = f"from {made}" if len(uses) == 1 else f"summed over {len(uses)} uses of it: {made}"
+            raise AnomalyError(f"the backward pass made {wrong(g)}: the gradient for {what} {share}")
         self.node, self.norms[node] = node, norm(g)
 
     def gradient(self, share: Any, x: Tensor, node: Tensor) -> None:
@@ -92,7 +92,8 @@ class Watch:
             return place, ""
         around = {t: alike[t] for t in sorted(alike) if abs(t - step) <= NEAR}
         near = by_step("Norms at the neighbouring steps", {t: norm(x) for t, x in around.items()})
-        return place, near + by_step("of the gradients", {t: self.norms[x] for t, x in around.items() if x in self.norms})
+        back = by_step("Norms of their gradients", {t: self.norms[x] for t, x in around.items() if x in self.norms})
+        return place, near + back
 
     def line(self, node: Tensor) -> str:
         """The line that made a node."""
@@ -130,8 +131,10 @@ def finite(x: Any) -> bool:
 
 
 def norm(x: Any) -> float:
-    """The Euclidean norm."""
-    return float(np.linalg.norm(array(x).astype(np.float64).ravel()))
+    """The Euclidean norm; of large numbers too, whose squares would overflow."""
+    numbers = np.abs(array(x).astype(np.float64).ravel())
+    largest = float(numbers.max(initial=0))
+    return largest * float(np.linalg.norm(numbers / largest)) if 0 < largest < np.inf else largest
 
 
 def wrong(x: Any) -> str:
@@ -142,13 +145,14 @@ def wrong(x: Any) -> str:
 
 def origins(inputs: Sequence[Tensor]) -> str:
     """What an op was given."""
-    told = [f"{x.describe()} {extent(x)}" for x in inputs if array(x).dtype.kind == "f" and x.size]
-    return f"Made of {' and '.join(told)}" if told else "Made of no floats"
+    return "Made of " + " and ".join(str(x._data) if x.is_number else f"{x.describe()} {extent(x)}" for x in inputs)
 
 
 def extent(x: Tensor) -> str:
     """The least and the greatest number, or what is wrong."""
-    return f"from {array(x).min():.3g} to {array(x).max():.3g}" if finite(x) else f"with {wrong(x)} already"
+    if not finite(x):
+        return f"with {wrong(x)} already"
+    return f"from {array(x).min():.3g} to {array(x).max():.3g}" if x.size else "without elements"
 
 
 def by_step(title: str, norms: Mapping[int, float]) -> str:
@@ -157,13 +161,10 @@ def by_step(title: str, norms: Mapping[int, float]) -> str:
 
 
 def caller() -> str:
-    """The line that ran an op: the innermost one of the user's, and if that called a layer of this package, the layer's too."""
+    """The line that ran an op: the innermost one of the user's, and the line of our layer if it called one."""
     frame, layer = sys._getframe(1), ""
     while frame.f_back is not None and frame.f_code.co_filename.startswith((PACKAGE, NUMPY)):
-        inside = (
-            Path(frame.f_code.co_filename).relative_to(PACKAGE) if frame.f_code.co_filename.startswith(PACKAGE) else Path()
-        )
-        if not layer and inside.parts[:1] == ("nn",):
-            layer = f" (in {inside.as_posix()}:{frame.f_lineno})"
+        if not layer and frame.f_code.co_filename.startswith(LAYERS):
+            layer = f" (in nn/{frame.f_code.co_filename[len(LAYERS) :]}:{frame.f_lineno})"
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}{layer}"

@@ -6,7 +6,7 @@ table, turns it into that input's share. Nothing is written to any node: the sum
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Container, Sequence
 from contextlib import nullcontext
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -18,10 +18,6 @@ from .scope import current_scope, recording
 
 if TYPE_CHECKING:
     from .tensor import Tensor
-
-TOGETHER = (
-    1 << 20
-)  # how many elements of gradients may wait to be summed together; beyond, more saves nothing and costs memory
 
 
 def toposort(*roots: Tensor) -> list[Tensor]:
@@ -36,10 +32,15 @@ def toposort(*roots: Tensor) -> list[Tensor]:
 
 
 def gradients(
-    roots: Sequence[Tensor], seeds: Sequence[Tensor], create_graph: bool = False, targets: Collection[Tensor] = ()
+    roots: Sequence[Tensor],
+    seeds: Sequence[Tensor],
+    create_graph: bool = False,
+    targets: Collection[Tensor] = (),
+    through: bool = False,
 ) -> dict[Tensor, Any]:
     """The gradient of sum(seed * root) over all roots, for every leaf that requires one, or for the targets alone.
 
+    The walk ends at a target; if one target leads to others, that is the gradient with them held fixed. `through`: it goes on.
     Arrays, each nobody else's; or with create_graph Tensors that have a graph of their own. Raises RuntimeError if a leaf has
     been written to since the graph read it.
     """
@@ -51,7 +52,7 @@ def gradients(
         sums[root] = sums[root] + g if root in sums else g
     watch = current_scope.get().watch
     with recording(create_graph), nullcontext() if watch is None else watch.walking(order):
-        return _walk(order, sums, create_graph, targets, beside(order, targets))
+        return walk(order, sums, create_graph, targets, beside(order, targets), through)
 
 
 def beside(order: Sequence[Tensor], targets: Collection[Tensor]) -> set[Tensor]:
@@ -65,10 +66,15 @@ def beside(order: Sequence[Tensor], targets: Collection[Tensor]) -> set[Tensor]:
     return set(order) - toward
 
 
-def _walk(
-    order: Sequence[Tensor], sums: dict[Tensor, Any], create_graph: bool, targets: Collection[Tensor], skip: set[Tensor]
+def walk(
+    order: Sequence[Tensor],
+    sums: dict[Tensor, Any],
+    create_graph: bool,
+    targets: Collection[Tensor],
+    skip: Container[Tensor],
+    through: bool = False,
 ) -> dict[Tensor, Any]:
-    """`sums` holds what each node has received so far."""
+    """`sums` holds what each node has received so far. Nothing is given to the nodes to `skip`."""
     ours: set[Tensor] = set()  # the nodes whose sum is an array made here, which may be added to in place
     waiting: dict[Tensor, dict[Together, list[Any]]] = {}  # uses of an input whose shares are computed together
     found: dict[Tensor, Any] = {}
@@ -96,7 +102,8 @@ def _walk(
             if create_graph and g.op is None:  # a leaf could be edited, and may be the gradient of another node as well
                 g = g.astype(data.dtype)
             found[node] = g if create_graph else np.asarray(g) if node in ours else np.array(g, order="C")
-            continue
+            if op is None or not through:
+                continue
 
         # What is passed on.
         inputs, params = node.inputs, node.params
@@ -110,10 +117,10 @@ def _walk(
         for x, each in zip(inputs, rules):  # noqa: B905 (strict is slow)
             if each is None or not x._requires_grad or (skip and x in skip):
                 continue
-            if isinstance(each, Together):
+            if each.__class__ is Together:
                 uses = waiting.setdefault(x, {}).setdefault(each, [])
                 uses.append((g, args, params))
-                if g.size * len(uses) < TOGETHER:
+                if each.enough is None or not each.enough(uses):
                     continue
                 share = each.rule(waiting[x].pop(each))
             else:
@@ -140,12 +147,12 @@ def check_fresh(order: Sequence[Tensor]) -> None:
             x._settle()
     last_write = max((x.version for x in leaves if x.version != x.birth), default=0)
     for node in order:
-        if node.op is None or node.birth > last_write:
-            continue
+        if node.birth > last_write:
+            break
         for x in node.inputs:
             if x.version > node.birth:
                 raise RuntimeError(
                     "one of the tensors needed for gradient computation has been modified by an in-place operation: "
-                    f"{x.describe()}, read by {node.op.name}, is at version {x.version}; expected version {node.birth} or "
+                    f"{x.describe()}, read by {node.op and node.op.name}, is at version {x.version}; expected version {node.birth} or "
                     "earlier. Call backward() before you change it, or run the forward pass again"
                 )

@@ -5,75 +5,154 @@ differentiates as it is. What cannot join raises, naming what can; it never drop
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, KeysView
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from . import functions
+from .functions import linalg
+from .functions.convert import plain
 from .tensor import Tensor, numpy_handlers
 
+
+def numpys(names: str, module: Any = np) -> list[Any]:
+    """NumPy's functions of these names, where this version of NumPy has them."""
+    return [getattr(module, name) for name in names.split() if hasattr(module, name)]
+
+
+def stand_ins(names: str, module: Any, ours: Any) -> dict[Any, Callable[..., Any]]:
+    """Functions of ours for those of NumPy that have the same names."""
+    return {getattr(module, name): getattr(ours, name) for name in names.split() if hasattr(module, name)}
+
+
 # A function of ours stands in for NumPy's of the same name (np.true_divide is np.divide).
-JOINS: dict[Any, Callable[..., Any]] = {
-    getattr(np, name): getattr(functions, name) for name in functions.__all__ if hasattr(np, name)
-} | {np.amax: functions.max, np.amin: functions.min}
-
-PARAMETERS = {function: inspect.signature(ours).parameters for function, ours in JOINS.items()}
-
-# These take fewer arguments than NumPy's, so that the same place may mean something else: np.sum(x, axis, dtype, ...).
-BY_KEYWORD = {np.max, np.amax, np.mean, np.min, np.amin, np.prod, np.std, np.sum, np.var}
+JOINS: dict[Any, Callable[..., Any]] = (
+    stand_ins(" ".join(linalg.__all__), np.linalg, linalg)
+    | stand_ins("cross matmul matrix_transpose outer tensordot vecdot", np.linalg, functions)
+    | stand_ins(" ".join(functions.__all__), np, functions)
+    | {np.amax: functions.max, np.amin: functions.min, np.fabs: functions.abs}
+    | dict.fromkeys(numpys("conjugate copy real real_if_close"), functions.positive)
+)
 
 # Piecewise constant: their derivative is zero wherever it exists, so the result is a Tensor without history.
 CONSTANT = {
-    np.argmax, np.argmin, np.argsort, np.bitwise_and, np.bitwise_or, np.bitwise_xor, np.ceil, np.equal, np.floor,
-    np.floor_divide, np.greater, np.greater_equal, np.invert, np.isfinite, np.isinf, np.isnan, np.less, np.less_equal,
-    np.logical_and, np.logical_not, np.logical_or, np.not_equal, np.ones_like, np.rint, np.round, np.sign, np.trunc,
-    np.zeros_like,
-}  # fmt: skip
+    *numpys("angle argmax argmin argpartition argsort around bitwise_and bitwise_or bitwise_xor ceil digitize empty_like"),
+    *numpys("equal fix floor floor_divide greater greater_equal imag invert isfinite isin isinf isnan isneginf isposinf less"),
+    *numpys("less_equal lexsort logical_and logical_not logical_or logical_xor nanargmax nanargmin not_equal ones_like"),
+    *numpys("rint round searchsorted sign signbit trunc zeros_like"),
+}
 
 # About the array rather than made of it: the answer is what NumPy's is.
 PLAIN = {
-    np.all, np.allclose, np.any, np.array2string, np.array_equal, np.array_repr, np.array_str, np.count_nonzero,
-    np.flatnonzero, np.iscomplexobj, np.isclose, np.may_share_memory, np.ndim, np.nonzero, np.result_type, np.shape,
-    np.shares_memory, np.size,
+    *numpys("all allclose any argwhere array2string array_equal array_equiv array_repr array_str can_cast common_type"),
+    *numpys("count_nonzero flatnonzero iscomplex iscomplexobj isclose isreal isrealobj may_share_memory min_scalar_type ndim"),
+    *numpys("nonzero result_type shape shares_memory size"),
+    *numpys("matrix_rank", np.linalg),
+}
+
+# What to use instead of functions whose names do not tell.
+NEAREST = {
+    "apply_along_axis": "stack", "apply_over_axes": "sum", "bincount": "einsum", "block": "concatenate", "choose": "select",
+    "convolve": "einsum", "copyto": "where", "correlate": "einsum", "corrcoef": "einsum", "cov": "einsum", "ediff1d": "diff",
+    "extract": "where", "fill_diagonal": "where", "histogram": "where", "insert": "concatenate",
+    "interp": "where", "linalg.cond": "linalg.norm", "linalg.eig": "linalg.eigh", "linalg.eigvals": "linalg.eigvalsh",
+    "linalg.lstsq": "linalg.pinv", "linalg.qr": "linalg.cholesky", "linalg.tensorinv": "linalg.inv",
+    "linalg.tensorsolve": "linalg.solve", "percentile": "median", "piecewise": "select", "place": "where", "polyval": "power",
+    "put": "where", "put_along_axis": "where", "putmask": "where", "quantile": "median", "resize": "tile", "unique": "sort",
+    "vander": "power",
 }  # fmt: skip
 
 # Methods of ufuncs, and what does the same.
 INSTEAD = {
     "add.reduce": "np.sum", "multiply.reduce": "np.prod", "maximum.reduce": "np.max", "minimum.reduce": "np.min",
-    "multiply.outer": "np.outer",
+    "multiply.outer": "np.outer", "add.accumulate": "np.cumsum", "multiply.accumulate": "np.cumprod",
 }  # fmt: skip
 
 
-def plain(x: Any) -> Any:
-    """An argument with every Tensor in it replaced by its array."""
-    if isinstance(x, Tensor):
-        return x._data
-    if isinstance(x, list | tuple):
-        return type(x)(map(plain, x))
-    return x
+# -- arguments ---------------------------------------------------------------------------------------------------------------
+
+
+class Signature(NamedTuple):
+    """What NumPy's function and ours take."""
+
+    names: tuple[str, ...]  # NumPy's, in order
+    defaults: dict[str, Any]  # NumPy's
+    ours: KeysView[str]
+    shared: int  # how many arguments mean the same at the same place
+
+
+@lru_cache
+def signature(function: Any) -> Signature:
+    """Compare the signatures; the first argument is the same, whatever it is called."""
+    known = inspect.signature(JOINS[function]).parameters
+    ours = tuple(known)
+    try:
+        theirs = {} if isinstance(function, np.ufunc) else inspect.signature(function).parameters
+    except ValueError:  # written in C, in some versions of NumPy
+        theirs = {}
+    names = tuple(theirs)
+    if not names or any(p.kind is p.VAR_POSITIONAL for p in known.values()):
+        shared = len(ours) + 99
+    else:
+        same = [
+            i == 0 or p.kind is p.POSITIONAL_ONLY or names[i : i + 1] == ours[i : i + 1] for i, p in enumerate(theirs.values())
+        ]
+        shared = [*same, False].index(False)
+    return Signature(names, {name: p.default for name, p in theirs.items()}, dict.fromkeys(ours).keys(), shared)
+
+
+def translated(function: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """NumPy's arguments as ours: those at another place here go by name, and those that are NumPy's defaults are left out."""
+    names, defaults, ours, shared = signature(function)
+    kwargs = dict(zip(names[shared:], args[shared:], strict=False)) | kwargs
+    args = args[:shared]
+    if not args and names and names[0] in kwargs:
+        args = (kwargs.pop(names[0]),)
+    kwargs = {name: value for name, value in kwargs.items() if name not in defaults or value is not defaults[name]}
+    unknown = [name for name in kwargs if name not in ours]
+    if unknown:
+        raise TypeError(f"{called(function)}: {', '.join(unknown)}= is not supported on Tensors, which take {', '.join(ours)}")
+    return args, kwargs
+
+
+def called(function: Any) -> str:
+    """What people call a function of NumPy."""
+    return f"np.{'linalg.' if function.__module__ == 'numpy.linalg' else ''}{function.__name__}"
+
+
+def nearest(function: Any) -> str:
+    """The function in the table that comes nearest, or nothing."""
+    name = called(function).removeprefix("np.")
+    here = [f"linalg.{other}" for other in linalg.__all__] + [other for other in functions.__all__ if hasattr(np, other)]
+    inside = max((other for other in here if other in name), key=len, default=None)
+    return NEAREST.get(name) or inside or next(iter(get_close_matches(name, here, n=1)), "")
+
+
+# -- the two protocols -------------------------------------------------------------------------------------------------------
 
 
 def call(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """Run a NumPy function that was given a Tensor."""
-    name = function.__name__
+    if function in JOINS:
+        known = signature(function)
+        if len(args) <= known.shared and kwargs.keys() <= known.ours:
+            return JOINS[function](*args, **kwargs)
     if kwargs.get("out") is not None:
-        raise TypeError(f"np.{name}: out= would write where the graph cannot follow. Leave it out: x = np.{name}(...)")
+        name = called(function)
+        raise TypeError(f"{name}: out= would write where the graph cannot follow. Leave it out: x = {name}(...)")
     kwargs = {key: value for key, value in kwargs.items() if key != "out"}
     if function in JOINS:
-        unknown = [key for key in kwargs if key not in PARAMETERS[function]]
-        if unknown:
-            known = ", ".join(PARAMETERS[function])
-            raise TypeError(f"np.{name}: {', '.join(unknown)}= is not supported on Tensors, which take {known}")
-        if len(args) > 2 and function in BY_KEYWORD:
-            raise TypeError(f"np.{name}: what follows the axis must be given by keyword, np.{name}(x, axis, keepdims=True)")
+        args, kwargs = translated(function, args, kwargs)
         return JOINS[function](*args, **kwargs)
     if function in CONSTANT or function in PLAIN:
         result = function(*plain(args), **{key: plain(value) for key, value in kwargs.items()})
         return result if function in PLAIN else Tensor(result)
-    near = max((other for other in functions.__all__ if other in name and hasattr(np, other)), key=len, default="")
+    near = nearest(function)
     raise TypeError(
-        f"np.{name} is not differentiable here{near and f'; np.{near} is'}. "
+        f"{called(function)} is not differentiable here{near and f'; np.{near} is'}. "
         "Functions that join the graph are listed in tg.functions; for the numbers alone, call it on tensor.numpy()"
     )
 

@@ -1,4 +1,4 @@
-"""What makes a Tensor feel like an array: Python's operators, indexing, and NumPy's methods, each one op of the table."""
+"""What makes a Tensor feel like an array: Python's operators, and indexing, each one op of the table."""
 
 from __future__ import annotations
 
@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from . import ops
+from .methods import Methods, through
 from .ops import Array, Op
 
 if TYPE_CHECKING:
     from .tensor import Tensor
 
-Axis = int | tuple[int, ...] | None
 
-
-class Operators:
+class Operators(Methods):
     """The half of Tensor that needs to know nothing about graphs."""
 
     __slots__ = ()
@@ -123,6 +121,24 @@ class Operators:
     def __rtruediv__(self, other: Any) -> Tensor:
         return self.apply(ops.DIV, other, self)
 
+    def __mod__(self, other: Any) -> Tensor:
+        return self.apply(ops.MOD, self, other)
+
+    def __rmod__(self, other: Any) -> Tensor:
+        return self.apply(ops.MOD, other, self)
+
+    def __floordiv__(self, other: Any) -> Tensor:
+        return through(np.floor_divide, self, other)
+
+    def __rfloordiv__(self, other: Any) -> Tensor:
+        return through(np.floor_divide, other, self)
+
+    def __divmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> tuple[Tensor, Tensor]:
+        return other // self, other % self
+
     def __pow__(self, other: Any) -> Tensor:
         return self.apply(ops.POWER, self, other)
 
@@ -152,25 +168,28 @@ class Operators:
     __hash__ = object.__hash__
 
     def __gt__(self, other: Any) -> Tensor:
-        return constant(np.greater, self, other)
+        return through(np.greater, self, other)
 
     def __ge__(self, other: Any) -> Tensor:
-        return constant(np.greater_equal, self, other)
+        return through(np.greater_equal, self, other)
 
     def __lt__(self, other: Any) -> Tensor:
-        return constant(np.less, self, other)
+        return through(np.less, self, other)
 
     def __le__(self, other: Any) -> Tensor:
-        return constant(np.less_equal, self, other)
+        return through(np.less_equal, self, other)
 
     def __and__(self, other: Any) -> Tensor:
-        return constant(np.bitwise_and, self, other)
+        return through(np.bitwise_and, self, other)
 
     def __or__(self, other: Any) -> Tensor:
-        return constant(np.bitwise_or, self, other)
+        return through(np.bitwise_or, self, other)
+
+    def __xor__(self, other: Any) -> Tensor:
+        return through(np.bitwise_xor, self, other)
 
     def __invert__(self) -> Tensor:
-        return constant(np.invert, self)
+        return through(np.invert, self)
 
     # `h += x` makes a new node and rebinds the name h. For a parameter that would leave the parameter itself unchanged.
 
@@ -211,121 +230,6 @@ class Operators:
             "a Tensor cannot be assigned to in place: the graph holds its values. Build the result with np.where, "
             "np.concatenate or np.stack; for a leaf outside of any graph, write x.data[key] = value"
         )
-
-    # -- NumPy's methods -----------------------------------------------------------------------------------------------------
-
-    def sum(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The sum over `axis`: None for all of them, an int, or a tuple of ints."""
-        return self.apply(ops.SUM, self, axis=axis, keepdims=keepdims)
-
-    def mean(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The mean over `axis`."""
-        return self.apply(ops.MEAN, self, axis=axis, keepdims=keepdims)
-
-    def max(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The largest element over `axis`; ties share the gradient evenly."""
-        return self.apply(ops.MAX, self, axis=axis, keepdims=keepdims)
-
-    def min(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The smallest element over `axis`; ties share the gradient evenly."""
-        return self.apply(ops.MIN, self, axis=axis, keepdims=keepdims)
-
-    def prod(self, axis: Axis = None, keepdims: bool = False) -> Tensor:
-        """The product over `axis`."""
-        return self.apply(ops.PROD, self, axis=axis, keepdims=keepdims)
-
-    def var(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-        """The variance over `axis`: mean((x - mean(x))**2), or with ddof the sum divided by n - ddof."""
-        centred = self - self.mean(axis, keepdims=True)
-        n = ops.count(self, axis)
-        return (centred * centred).sum(axis, keepdims) / (n - ddof)
-
-    def std(self, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
-        """The square root of the variance."""
-        return self.apply(ops.SQRT, self.var(axis, ddof, keepdims))
-
-    def clip(self, min: Any = None, max: Any = None) -> Tensor:
-        """Each element limited to [min, max]; the gradient passes where nothing was cut off."""
-        if min is None and max is None:
-            raise ValueError("clip: expected min, max, or both")
-        low = limit(self.dtype, "min") if min is None else min
-        high = limit(self.dtype, "max") if max is None else max
-        return self.apply(ops.CLIP, self, low, high)
-
-    def dot(self, other: Any) -> Tensor:
-        """NumPy's dot: a matrix product; for higher ranks the sum over self's last axis and other's last but one."""
-        if self.ndim == 0 or np.ndim(other) == 0:
-            return self.apply(ops.MUL, self, other)
-        if not isinstance(other, Operators):
-            other = self.apply(ops.ASTYPE, other, dtype=np.asarray(other).dtype)
-        if self.ndim <= 2 and other.ndim <= 2:
-            return self.apply(ops.MATMUL, self, other)
-        letters = "abcdefghijklmnopqrstuvwxyz"
-        a, rest = letters[: self.ndim], letters[self.ndim : self.ndim + other.ndim]
-        b = a[-1] if other.ndim == 1 else rest[: other.ndim - 2] + a[-1] + rest[-1]
-        result = a[:-1] + b.replace(a[-1], "")
-        return self.apply(ops.EINSUM, self, other, spec=f"{a},{b}->{result}")
-
-    def reshape(self, *shape: Any) -> Tensor:
-        """The same elements in another shape: reshape(2, 3) or reshape((2, 3)); -1 for what remains."""
-        return self.apply(ops.RESHAPE, self, shape=unpacked(shape))
-
-    def ravel(self) -> Tensor:
-        """The elements in one axis."""
-        return self.reshape(-1)
-
-    def flatten(self) -> Tensor:
-        """The elements in one axis."""
-        return self.reshape(-1)
-
-    def transpose(self, *axes: Any) -> Tensor:
-        """The axes in another order; without arguments, reversed."""
-        order = unpacked(axes)
-        order = tuple(range(self.ndim))[::-1] if order in ((), (None,)) else tuple([normal(a, self.ndim) for a in order])
-        if sorted(order) != list(range(self.ndim)):
-            raise ValueError(f"transpose: axes {axes} are not a permutation of the {self.ndim} axes of {self.describe()}")
-        return self.apply(ops.TRANSPOSE, self, axes=order)
-
-    def swapaxes(self, axis1: int, axis2: int) -> Tensor:
-        """Two axes exchanged."""
-        order = list(range(self.ndim))
-        i, j = normal(axis1, self.ndim), normal(axis2, self.ndim)
-        order[i], order[j] = j, i
-        return self.apply(ops.TRANSPOSE, self, axes=tuple(order))
-
-    def squeeze(self, axis: Axis = None) -> Tensor:
-        """Without the axes of length 1, or without those named."""
-        return self.reshape(np.squeeze(np.empty(self.shape, bool), axis=axis).shape)
-
-    def astype(self, dtype: DTypeLike) -> Tensor:
-        """In another dtype; the gradient comes back in this one. Integers and bools are constants."""
-        kept = self if np.dtype(dtype).kind == "f" else self.detach()
-        return self.apply(ops.ASTYPE, kept, dtype=np.dtype(dtype))
-
-
-def unpacked(args: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The numbers of f(2, 3), or of f((2, 3))."""
-    return tuple(args[0]) if len(args) == 1 and hasattr(args[0], "__len__") else args
-
-
-def constant(ufunc: Callable[..., Any], *inputs: Any) -> Tensor:
-    """What a ufunc without a derivative makes of Tensors (numpy_api.py): a Tensor without history."""
-    result: Tensor = ufunc(*inputs)
-    return result
-
-
-def normal(axis: int, ndim: int) -> int:
-    """An axis counted from the front."""
-    if not -ndim <= axis < ndim:
-        raise np.exceptions.AxisError(axis, ndim)
-    return axis % ndim
-
-
-def limit(dtype: np.dtype[Any], which: str) -> Any:
-    """The smallest or largest number of a dtype: a bound that cuts nothing off."""
-    if dtype.kind == "f":
-        return float("-inf" if which == "min" else "inf")
-    return int(getattr(np.iinfo(dtype), which))
 
 
 def plain_key(key: Any) -> Any:

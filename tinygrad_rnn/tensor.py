@@ -53,8 +53,8 @@ def apply(op: Op, *inputs: Any, **params: Any) -> Tensor:
     node: Tensor = new(Tensor)
     node.scope = scope = current_scope.get()
     requires_grad = requires_grad and scope.recording
-    # Two kinds of constants are recorded too: a view, since edits of what it shows reach it and x[:, t] tells pictures the time;
-    # and what a layer makes within a time step, so that the first step looks like all others.
+    # Two kinds of constants are recorded too: a view, since edits of what it shows reach it and x[:, t] tells pictures the
+    # time; and what a layer makes within a time step, so that the first step looks like all others.
     if requires_grad or data.base is not None or (scope.step is not None and scope.recording):
         node._data = node._operand = data
         node._requires_grad, node.op, node.inputs, node.params = requires_grad, op, inputs, params
@@ -81,6 +81,8 @@ class Tensor(Operators):
         "__weakref__", "_data", "_lent", "_operand", "_requires_grad", "_transpose",
         "birth", "grad", "inputs", "name", "op", "params", "scope", "version",
     )  # fmt: skip
+    birth: int
+    version: int  # when a leaf was last written to
 
     apply = staticmethod(apply)
 
@@ -94,6 +96,7 @@ class Tensor(Operators):
             raise TypeError(f"Tensor: expected real numbers or bools, got {type(data).__name__} of dtype {array.dtype}")
         self._init_leaf(array, name)
         self.requires_grad = requires_grad
+        self.version = self.birth
 
     def _init_leaf(self, array: Array, name: str | None = None) -> Tensor:
         self._data: Array = array
@@ -188,6 +191,8 @@ class Tensor(Operators):
                 f"Only Tensors of floating point dtype can require gradients, got {self.dtype}. "
                 "Write tg.Tensor(data, dtype=np.float32, requires_grad=True)"
             )
+        if value and not self._requires_grad:
+            self.version = tick()  # a graph that has read it so far did not record it: its gradient would lack those uses
         self._requires_grad = bool(value)
 
     def named(self, name: str) -> Tensor:
@@ -254,7 +259,8 @@ class Tensor(Operators):
         seed = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
         if seed.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {seed.shape}, expected that of {self.describe()}")
-        return seed.astype(self.dtype)  # a copy, so that no gradient is the caller's own array
+        # A copy, so that no gradient is the caller's own array.
+        return seed.astype(self.dtype) if seed._requires_grad else Tensor(seed._data, dtype=self.dtype)
 
     # -- NumPy's protocols: what joins the graph is filled in by numpy_api.py ------------------------------------------------
 

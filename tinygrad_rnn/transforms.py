@@ -66,18 +66,17 @@ def fill(trees: Any, values: Sequence[Any]) -> Any:
 
 def track(x: Any) -> Tensor:
     """A fresh variable with the value of x; if x is part of a graph that is being recorded, so is the variable."""
-    x = lift(x)
-    if x.dtype.kind != "f":
+    t = lift(x)
+    if t.dtype.kind != "f":
         raise TypeError(
-            f"only floating dtypes have gradients, got {x.describe()}: write 2.0 for 2, or x.astype(np.float64). "
+            f"only floating dtypes have gradients, got {t.describe()}: write 2.0 for 2, or x.astype(np.float64). "
             "What is no variable can be left out by argnums=, or come from a closure"
         )
-    connect = x.requires_grad and current_scope.get().recording
-    variable: Tensor = x.reshape(x.shape) if connect else x.detach()
-    variable.name = x.name
-    if not connect:
-        variable.requires_grad = True
-    return variable
+    if t.requires_grad and current_scope.get().recording:
+        variable = t.reshape(t.shape)
+        variable.name = t.name
+        return variable
+    return Tensor(t.numpy(), requires_grad=True, name=t.name)
 
 
 def run(f: Function, args: Sequence[Any], argnums: Sequence[int], kwargs: dict[str, Any]) -> tuple[Any, list[Any]]:

@@ -1,6 +1,6 @@
 """Modules: module.py (what a module is), cells.py (one step), recurrent.py (the loop over time), layers.py, functional.py."""
 
-from . import functional, init, utils
+from . import functional, init, utils, zoo
 from .cells import GRUCell, LSTMCell, RNNCell
 from .layers import (
     BCELoss,
@@ -20,5 +20,5 @@ from .recurrent import GRU, LSTM, RNN, Recurrent
 __all__ = [
     "GRU", "LSTM", "RNN", "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "Dropout", "Embedding", "GRUCell", "L1Loss",
     "LSTMCell", "LayerNorm", "Linear", "MSELoss", "Module", "ModuleList", "Parameter", "RNNCell", "Recurrent", "Sequential",
-    "SmoothL1Loss", "functional", "init", "utils",
+    "SmoothL1Loss", "functional", "init", "utils", "zoo",
 ]  # fmt: skip

@@ -17,8 +17,7 @@ from ..tensor import Tensor
 from .functional import linear
 from .init import uniform
 from .module import Module, Parameter, floating
-
-State = Tensor | tuple[Tensor, ...]
+from .state import check_state, zero_state
 
 
 class Cell(Module):
@@ -58,35 +57,6 @@ class Cell(Module):
     def bias(self) -> Tensor | None:
         """b_ih + b_hh: PyTorch keeps two biases, and where both are added to the same sum one addition does for the batch."""
         return None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
-
-
-def zero_state(size: int | tuple[int, ...], lead: tuple[int, ...], dtype: np.dtype[Any]) -> State:
-    """Zeros for a state of this size, with these axes before the features."""
-    if isinstance(size, tuple):
-        return tuple(Tensor(np.zeros((*lead, n), dtype)) for n in size)
-    return Tensor(np.zeros((*lead, size), dtype))
-
-
-def state_dtype(cell: Module) -> np.dtype[Any]:
-    """The dtype of a cell's states: that of its first parameter."""
-    return next((p.dtype for p in cell.parameters()), np.dtype(np.float32))
-
-
-def check_state(who: Module, size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> None:
-    """Raise unless a state has the structure of `size` and the leading shape of the input."""
-    sizes, members = (size, state) if isinstance(size, tuple) else ((size,), (state,))
-    if type(members) is tuple and [getattr(h, "shape", None) for h in members] == [(*lead, n) for n in sizes]:
-        return
-    if type(members) is not tuple or len(members) != len(sizes) or not all(hasattr(h, "shape") for h in members):
-        expected = f"{len(sizes)} Tensors in a tuple" if isinstance(size, tuple) else "one Tensor"
-        kinds = " and ".join(type(h).__name__ for h in state) if isinstance(state, tuple | list) else ""
-        got = f"a {type(state).__name__}" + (f" of {kinds}" if kinds else "")
-        hint = "tg.Tensor(h)" if not isinstance(size, tuple) else "(h, c)" if len(sizes) == 2 else "tuple(state)"
-        raise TypeError(f"{type(who).__name__}: expected a state of {expected}, got {got}; write {hint}")
-    for i, (h, n) in enumerate(zip(members, sizes, strict=True)):
-        if h.shape != (*lead, n):
-            index = f"[{i}]" if len(sizes) > 1 else ""
-            raise ValueError(f"{type(who).__name__}: Expected hidden{index} size {(*lead, n)}, got {list(h.shape)}")
 
 
 class RNNCell(Cell):

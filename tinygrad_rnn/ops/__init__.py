@@ -1,40 +1,25 @@
 """The table: every op with its NumPy forward and its derivatives, one for each of its inputs.
 
-table.py says what a row is. The rows are grouped by family: elementwise.py, products.py, reductions.py, shapes.py.
+table.py says what a row is. The rows are grouped by family: elementwise.py, products.py, reductions.py, shapes.py, linalg.py.
 """
 
-from .elementwise import (
-    ABS,
-    ADD,
-    ASTYPE,
-    CLIP,
-    COS,
-    DIV,
-    EXP,
-    LOG,
-    LOG1P,
-    LOGADDEXP,
-    MAXIMUM,
-    MINIMUM,
-    MUL,
-    NEG,
-    POWER,
-    RELU,
-    SIGMOID,
-    SIN,
-    SQRT,
-    SUB,
-    TANH,
-    WHERE,
+from .elementwise import (  # noqa: I001
+    ABS, ADD, ARCCOS, ARCCOSH, ARCSIN, ARCSINH, ARCTAN, ARCTAN2, ARCTANH, ASTYPE, CBRT, CLIP, COS, COSH, DIV, EXP, EXP2, EXPM1,
+    FMOD, HYPOT, LOG, LOG1P, LOG2, LOG10, LOGADDEXP, LOGADDEXP2, MAXIMUM, MINIMUM, MOD, MUL, NEG, POWER, RECIPROCAL, RELU,
+    ROOT, SIGMOID, SIN, SINC, SINH, SQRT, SUB, TAN, TANH, WHERE,
 )  # fmt: skip
+from .linalg import CHOLESKY, DET, EIGH, EIGVALSH, INV, LOGABSDET, PINV, SOLVE, SVD, SVDVALS
 from .products import EINSUM, MATMUL
-from .reductions import MAX, MEAN, MIN, PROD, SUM
+from .reductions import CUMPROD, CUMSUM, MAX, MEAN, MIN, PROD, SUM
 from .shapes import BROADCAST_TO, CONCATENATE, GETITEM, RESHAPE, SCATTER, SPLIT, STACK, TRANSPOSE, basic
-from .table import TABLE, Array, Op, Together, count, fit, rows
+from .table import TABLE, Array, Op, Together, count, fit, keep, rows
 
 __all__ = [
-    "ABS", "ADD", "ASTYPE", "BROADCAST_TO", "CLIP", "CONCATENATE", "COS", "DIV", "EINSUM", "EXP", "GETITEM", "LOG", "LOG1P",
-    "LOGADDEXP", "MATMUL", "MAX", "MAXIMUM", "MEAN", "MIN", "MINIMUM", "MUL", "NEG", "POWER", "PROD", "RELU", "RESHAPE",
-    "SCATTER", "SIGMOID", "SIN", "SPLIT", "SQRT", "STACK", "SUB", "SUM", "TABLE", "TANH", "TRANSPOSE", "WHERE", "Array", "Op",
-    "Together", "basic", "count", "fit", "rows",
+    "ABS", "ADD", "ARCCOS", "ARCCOSH", "ARCSIN", "ARCSINH", "ARCTAN", "ARCTAN2", "ARCTANH", "ASTYPE", "BROADCAST_TO", "CBRT",
+    "CHOLESKY", "CLIP", "CONCATENATE", "COS", "COSH", "CUMPROD", "CUMSUM", "DET", "DIV", "EIGH", "EIGVALSH", "EINSUM", "EXP",
+    "EXP2", "EXPM1", "FMOD", "GETITEM", "HYPOT", "INV", "LOG", "LOG1P", "LOG2", "LOG10", "LOGABSDET", "LOGADDEXP",
+    "LOGADDEXP2", "MATMUL", "MAX", "MAXIMUM", "MEAN", "MIN", "MINIMUM", "MOD", "MUL", "NEG", "PINV", "POWER", "PROD",
+    "RECIPROCAL", "RELU", "RESHAPE", "ROOT", "SCATTER", "SIGMOID", "SIN", "SINC", "SINH", "SOLVE", "SPLIT", "SQRT", "STACK",
+    "SUB", "SUM", "SVD", "SVDVALS", "TABLE", "TAN", "TANH", "TRANSPOSE", "WHERE", "Array", "Op", "Together", "basic", "count",
+    "fit", "keep", "rows",
 ]  # fmt: skip

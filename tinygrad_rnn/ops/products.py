@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .table import Together, call, fit, op, total
+from .table import Together, Uses, call, fit, op, total
 
 
 def matmul(a: Any, b: Any) -> Any:
@@ -25,7 +25,7 @@ def matmul_da(g: Any, out: Any, a: Any, b: Any) -> Any:
     return matmul(g, b.swapaxes(-1, -2))
 
 
-def matmul_db(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
+def matmul_db(uses: Uses) -> Any:
     """d(a @ b)/db: a.T @ g. For a matrix b every leading axis of a and g, and every use, only adds rows to one product."""
     b = uses[0][1][1]
     if b.ndim == 2:
@@ -35,6 +35,12 @@ def matmul_db(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
             return matmul(rows[0].T, grads[0])
         return matmul(np.concatenate(rows).T, np.concatenate(grads))
     return total(_matmul_db_one(g, a, b) for g, (a, _), _ in uses)
+
+
+def enough(uses: Uses) -> bool:
+    """For a small matrix, when the product is about to be worth BLAS's threads, which cost more than they bring; else late."""
+    g, (_, b), _ = uses[-1]
+    return bool(len(uses) * g.size * b.shape[0] >= (1 << 19 if b.size <= 1 << 14 else 1 << 28))
 
 
 def _matmul_db_one(g: Any, a: Any, b: Any) -> Any:
@@ -74,7 +80,7 @@ def diagonal(letters: str, sizes: dict[str, int]) -> tuple[Any, ...]:
 # fmt: off
 
 # Products.
-MATMUL   = op("matmul",   matmul,        matmul_da, Together(matmul_db))
+MATMUL   = op("matmul",   matmul,        matmul_da, Together(matmul_db, enough))
 EINSUM   = op("einsum",   lambda *xs, spec: np.einsum(spec, *xs),
               lambda g, out, *xs, spec: lambda i: einsum_dx(i, g, xs, spec), variadic=True)
 # fmt: on

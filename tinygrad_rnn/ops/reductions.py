@@ -1,4 +1,4 @@
-"""The rows that reduce an array over some of its axes."""
+"""The rows that reduce an array over some of its axes, or accumulate along one."""
 
 from __future__ import annotations
 
@@ -16,19 +16,43 @@ def ties(g: Any, out: Any, x: Any, axis: Any, keepdims: bool) -> Any:
 
 
 def others(x: Any, axis: Any) -> Any:
-    """For each element of `x`, the product of the other ones along `axis`. No division, so zeros are as good as any number."""
+    """For each element of `x`, the product of those before it and after it along `axis`. No division, so zeros do no harm."""
     axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
     order = tuple(i for i in range(x.ndim) if i not in axes) + axes
     flat = x.transpose(order)
     moved = flat.shape
-    flat = flat.reshape(*moved[: x.ndim - len(axes)], 1, count(x, axis))
-    rest = np.where(np.eye(count(x, axis), dtype=bool), 1, flat).prod(axis=-1)
+    flat = flat.reshape(*moved[: x.ndim - len(axes)], count(x, axis))
+    rest = before(flat) * np.flip(before(np.flip(flat, -1)), -1)
     return rest.reshape(moved).transpose(tuple(order.index(i) for i in range(x.ndim)))
+
+
+def before(x: Any) -> Any:
+    """For each element of `x`, the product of those before it along the last axis."""
+    return np.concatenate([np.ones_like(x[..., :1]), np.cumprod(x[..., :-1], axis=-1)], axis=-1)
+
+
+def along(axis: int, key: Any) -> tuple[Any, ...]:
+    """The index of `key` along an axis."""
+    return (*[slice(None)] * axis, key)
+
+
+def cumsum_dx(g: Any, out: Any, x: Any, axis: int) -> Any:
+    """An element is in the sums from its own place on."""
+    return np.flip(np.cumsum(np.flip(g, axis), axis), axis)
+
+
+def cumprod_dx(g: Any, out: Any, x: Any, axis: int) -> Any:
+    """y_t = y_{t-1} x_t is a recurrence, and this is its BPTT. Without a division, so zeros are as good as any number."""
+    steps, y_bar = [], None
+    for t in reversed(range(x.shape[axis])):
+        here, after = along(axis, t), along(axis, t + 1)
+        y_bar = g[here] if y_bar is None else g[here] + y_bar * x[after]
+        steps.append(y_bar * out[along(axis, t - 1)] if t else y_bar)
+    return np.stack(steps[::-1], axis) if steps else g
 
 
 # fmt: off
 
-# Reductions.
 SUM      = op("sum",      lambda x, axis, keepdims: np.add.reduce(x, axis=axis, keepdims=keepdims),
                           lambda g, out, x, axis, keepdims: np.broadcast_to(keep(g, x, axis), x.shape))
 MEAN     = op("mean",     lambda x, axis, keepdims: x.mean(axis=axis, keepdims=keepdims),
@@ -37,4 +61,6 @@ MAX      = op("max",      lambda x, axis, keepdims: np.maximum.reduce(x, axis=ax
 MIN      = op("min",      lambda x, axis, keepdims: np.minimum.reduce(x, axis=axis, keepdims=keepdims), ties)
 PROD     = op("prod",     lambda x, axis, keepdims: np.multiply.reduce(x, axis=axis, keepdims=keepdims),
                           lambda g, out, x, axis, keepdims: keep(g, x, axis) * others(x, axis))
+CUMSUM   = op("cumsum",   lambda x, axis: np.cumsum(x, axis=axis),   cumsum_dx)
+CUMPROD  = op("cumprod",  lambda x, axis: np.cumprod(x, axis=axis),  cumprod_dx)
 # fmt: on

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .table import Together, call, op
+from .table import Together, Uses, call, op
 
 
 def basic(key: Any) -> bool:
@@ -29,13 +29,13 @@ def scatter(*gs: Any, keys: Sequence[Any], shape: tuple[int, ...]) -> Any:
     return out
 
 
-def index_dx(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
+def index_dx(uses: Uses) -> Any:
     """The gradient of what was indexed: every use adds at its own place."""
     gs, keys, x = [g for g, _, _ in uses], [params["key"] for _, _, params in uses], uses[0][1][0]
     return call("scatter", *gs, keys=keys, shape=x.shape)
 
 
-def split_dx(uses: list[tuple[Any, Sequence[Any], dict[str, Any]]]) -> Any:
+def split_dx(uses: Uses) -> Any:
     """The gradient of what was split: its pieces' gradients joined again, if each piece was used."""
     bounds, axis = uses[0][2]["bounds"], uses[0][2]["axis"]
     pieces = {params["piece"]: g for g, _, params in uses if params["bounds"] is bounds}

@@ -16,6 +16,7 @@ import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Rule = Callable[..., Any]
+Uses = list[tuple[Any, Sequence[Any], dict[str, Any]]]  # of one input: for each, (g, inputs, params) of the node that used it
 
 
 class Op:
@@ -44,13 +45,14 @@ class Together:
     """A derivative that sees all the uses of one input at once: `rule([(g, inputs, params), ...])` is their summed gradient.
 
     Some sums are far cheaper whole. A weight used at T steps needs one product of stacked rows instead of T products and T
-    additions; T slices of one array fill one array of zeros instead of T.
+    additions; T slices of one array fill one array of zeros instead of T. `enough(uses)` says when waiting for more uses would
+    not pay any longer.
     """
 
-    __slots__ = ("rule",)
+    __slots__ = ("enough", "rule")
 
-    def __init__(self, rule: Callable[[list[tuple[Any, Sequence[Any], dict[str, Any]]]], Any]) -> None:
-        self.rule = rule
+    def __init__(self, rule: Callable[[Uses], Any], enough: Callable[[Uses], bool] | None = None) -> None:
+        self.rule, self.enough = rule, enough
 
 
 TABLE: dict[str, Op] = {}

@@ -11,6 +11,12 @@ import numpy as np
 from ..ops import Array
 from ..tensor import Tensor
 
+SETTINGS = {
+    "lr": "learning rate", "momentum": "momentum value", "weight_decay": "weight_decay value",
+    "eps": "epsilon value", "alpha": "alpha value",
+}  # fmt: skip
+SCHEDULED = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")  # what lr_scheduler.py notes in a group
+
 
 class Optimizer:
     """Base: a subclass writes `update(p, g, group, state)`, the new step for one parameter.
@@ -18,6 +24,9 @@ class Optimizer:
     params: Tensors, or dicts {"params": [...], "lr": ...} of groups with settings of their own.
     param_groups may be edited between steps (`optimizer.param_groups[0]["lr"] = 0.01`).
     """
+
+    state_names: tuple[str, ...] = ()  # what the state of a parameter holds after its first step, whatever the settings
+    stepped = False  # whether step() was ever called: schedulers ask
 
     def __init__(self, params: Iterable[Tensor] | Iterable[dict[str, Any]], defaults: dict[str, Any]) -> None:
         who = type(self).__name__
@@ -43,7 +52,7 @@ class Optimizer:
 
     def check(self, group: dict[str, Any]) -> None:
         """Raise ValueError if the settings of a group make no sense."""
-        for name, what in (("lr", "learning rate"), ("momentum", "momentum value"), ("weight_decay", "weight_decay value")):
+        for name, what in SETTINGS.items():
             if name in group and not group[name] >= 0:
                 raise ValueError(f"Invalid {what}: {group[name]}")
 
@@ -58,6 +67,7 @@ class Optimizer:
             if not isinstance(p.grad, Tensor) or p.grad.shape != p.shape:
                 got = brief(p.grad)
                 raise TypeError(f"{type(self).__name__}: expected .grad to be a Tensor shaped as {p.describe()}, got {got}")
+        self.stepped = True
         for p, group in due:
             p.subtract_(self.update(p._data, p.grad._data, group, self.state.setdefault(p, {})))
 
@@ -71,7 +81,7 @@ class Optimizer:
         """{"state": {index: {...}}, "param_groups": [{..., "params": [indices]}]}, parameters numbered in their order."""
         index = {p: i for i, p in enumerate(p for group in self.param_groups for p in group["params"])}
         groups = [{**group, "params": [index[p] for p in group["params"]]} for group in self.param_groups]
-        state = {index[p]: {k: _copy(v, p) for k, v in s.items()} for p, s in self.state.items() if s}
+        state = {index[p]: {k: _copy(k, v, p) for k, v in s.items()} for p, s in self.state.items() if s}
         return {"state": dict(sorted(state.items())), "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -88,16 +98,21 @@ class Optimizer:
         strange = [i for i in state_dict["state"] if i not in at]
         if strange:
             raise ValueError(f"{who}: there is a state for parameters {strange}, which are in none of its groups")
-        state = {at[i]: {k: _copy(v, at[i]) for k, v in s.items()} for i, s in state_dict["state"].items()}
+        state = {at[i]: {k: _copy(k, v, at[i]) for k, v in s.items()} for i, s in state_dict["state"].items()}
         for p, s in state.items():
             for name, value in s.items():
-                if isinstance(value, np.ndarray) and value.ndim and value.shape != p.shape:
+                if isinstance(value, np.ndarray) and value.shape != (() if name == "step" else p.shape):
                     raise ValueError(f"{who}: {name} has shape {value.shape}, expected that of {p.describe()}")
+            missing = [name for name in self.state_names if s and name not in s]
+            if missing:
+                raise KeyError(f"{who}: the state of {p.describe()} has no {', '.join(missing)}; is it of another optimiser?")
         settings = [
-            {k: g[k] for k in mine if k in g and k != "params"} for g, mine in zip(groups, self.param_groups, strict=True)
+            {k: g[k] for k in (*mine, *SCHEDULED) if k in g and k != "params"}
+            for g, mine in zip(groups, self.param_groups, strict=True)
         ]
         for new, mine in zip(settings, self.param_groups, strict=True):
-            self.check({**mine, **new})
+            started = {"lr": new["initial_lr"]} if "initial_lr" in new else {}  # a schedule may have rounded lr to below 0
+            self.check({**mine, **new, **started})
         for new, mine in zip(settings, self.param_groups, strict=True):
             mine.update(new)
         self.state = state
@@ -118,9 +133,8 @@ def brief(x: Any) -> str:
     return x.describe() if isinstance(x, Tensor) else repr(x) if isinstance(x, dict) else f"a {type(x).__name__}"
 
 
-def _copy(value: Any, p: Tensor) -> Any:
-    """A value of a parameter's state, safe from later steps; arrays in the dtype of the parameter."""
+def _copy(name: str, value: Any, p: Tensor) -> Any:
+    """A value of a parameter's state, safe from later steps; arrays, except step counters, in the dtype of the parameter."""
     if not hasattr(value, "__array__"):
         return value
-    array = np.asarray(value)
-    return np.array(array, p.dtype if array.ndim else None)
+    return np.array(np.asarray(value), None if name == "step" else p.dtype)

@@ -1,0 +1,109 @@
+"""What happens inside a layer: the named values of every step, kept while the loop runs.
+
+A name is given after its node is made (`sigmoid(z).named("f")`), so the nodes of a step are collected, by the scope in which
+they are made, and looked through when the step is over. Where nothing is recorded, there is nothing to pay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+from ..functions import stack
+from ..ops import Op
+from ..scope import current_scope
+from ..tensor import Tensor
+from .module import Module
+from .state import State, members
+
+Records = dict[str, dict[str, Tensor]]
+
+
+class Collector:
+    """The nodes made since it was last emptied. It stands in a scope as the `watch`, in front of one that is there already."""
+
+    def __init__(self, behind: Any) -> None:
+        self.nodes: list[Tensor] = []
+        self.behind = behind
+
+    def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...]) -> None:
+        """An op has made a node."""
+        self.nodes.append(node)
+        if self.behind is not None:
+            self.behind.value(node, op, inputs)
+
+    def walking(self, order: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """A cell walks a graph back: no business of this class, nor is the rest."""
+        return nullcontext() if self.behind is None else self.behind.walking(order)
+
+    def arrived(self, g: Any, node: Tensor) -> None:
+        """All of a node's gradient has arrived."""
+        if self.behind is not None:
+            self.behind.arrived(g, node)
+
+    def gradient(self, share: Any, x: Tensor, node: Tensor) -> None:
+        """An input's share of a gradient is known."""
+        if self.behind is not None:
+            self.behind.gradient(share, x, node)
+
+
+class Recorder:
+    """The values of one layer and direction that were asked for, by name and step."""
+
+    def __init__(self, who: Module, cell: Module, names: Sequence[str]) -> None:
+        self.who, self.cell = who, cell
+        self.values: dict[str, dict[int, Tensor]] = {name: {} for name in names}
+        self.collector = Collector(current_scope.get().watch)
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        """Within this block, nodes are collected."""
+        watch: Any = self.collector
+        token = current_scope.set(current_scope.get()._replace(watch=watch))
+        try:
+            yield
+        finally:
+            current_scope.reset(token)
+            self.collector.nodes.clear()  # each node knows its scope, so what the collector held would hold itself
+
+    def step(self, t: int, proposed: State, state: State) -> None:
+        """A step is over. A state goes by the name that the cell gave it, and as "state0", "state1", ...; its value is the
+        one carried on, after zoneout and at the end of a sample."""
+        named: dict[str, list[Tensor]] = {}
+        for node in self.collector.nodes:
+            if node.name is not None:
+                named.setdefault(node.name, []).append(node)
+        self.collector.nodes.clear()
+        for i, (was, now) in enumerate(zip(members(proposed), members(state), strict=True)):
+            if was.name is not None:
+                named[was.name] = [now if node is was else node for node in named.get(was.name, [was])]
+            named[f"state{i}"] = [now]
+        for name, values in self.values.items():
+            values[t] = self.only(name, named)
+
+    def only(self, name: str, named: dict[str, list[Tensor]]) -> Tensor:
+        """The one value of this name."""
+        found, kind = named.get(name, []), type(self.cell).__name__
+        if len(found) == 1:
+            return found[0]
+        if found:
+            raise ValueError(
+                f"{type(self.who).__name__}: record={name!r} is not clear, as a step of {kind} has {len(found)} values of "
+                "that name; give each a name of its own, .named(...)"
+            )
+        raise ValueError(
+            f"{type(self.who).__name__}: record={name!r} names nothing in a step of {kind}, which has "
+            f"{', '.join(map(repr, named))}. To record another value, name it in the cell: z.named({name!r})"
+        )
+
+    def stacked(self, batch: int, time: int) -> dict[str, Tensor]:
+        """Each name's values over all steps: (T, N, ...), or (N, T, ...) if time is 1."""
+        for name, values in self.values.items():
+            shape = values[0].shape
+            if shape[:1] != (batch,):
+                raise ValueError(
+                    f"{type(self.who).__name__}: record={name!r} has shape {shape} in a step of {type(self.cell).__name__}; "
+                    f"expected ({batch}, ...), a value for each sample"
+                )
+        return {name: stack([values[t] for t in sorted(values)], axis=time) for name, values in self.values.items()}
