@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -162,6 +163,26 @@ def test_dropping_what_was_returned_frees_the_graph_at_once():
     try:
         del out, last, records
         assert [n() for n in nodes] == [None] * len(nodes)
+    finally:
+        gc.enable()
+
+
+def test_nothing_is_kept_of_a_step_that_fails():
+    made = []
+
+    class Fails(nn.Module):
+        state_size = 1
+
+        def forward(self, x, h):
+            h = tg.tanh(x + h)
+            made.append(weakref.ref(h))
+            return h if len(made) < 2 else h @ np.ones((3, 3))
+
+    gc.disable()
+    try:
+        with suppress(ValueError):
+            nn.Recurrent(Fails())(np.ones((4, 2, 1)), record="state0")
+        assert [node() for node in made] == [None, None]
     finally:
         gc.enable()
 

@@ -722,6 +722,16 @@ def test_two_threads_on_one_module():
 x = np.ones((5, 2, 3), np.float32)
 
 
+class Returns(nn.Module):
+    """A cell that returns what it is told to."""
+
+    def __init__(self, state_size, *returns):
+        self.state_size, self.returns = state_size, returns
+
+    def forward(self, x, state):
+        return self.returns[0](state)
+
+
 def zeros(*shape):
     return tg.Tensor(np.zeros(shape, np.float32))
 
@@ -775,6 +785,19 @@ def zeros(*shape):
         (lambda: nn.LSTM(3, 4, proj_size=4), ValueError, r"expected 0 <= proj_size < hidden_size = 4, got 4"),
         (lambda: nn.LSTM(3, 4, proj_size=-1), ValueError, r"expected 0 <= proj_size < hidden_size = 4, got -1"),
         (lambda: nn.GRU(3, 4, dtype=np.int64), TypeError, r"Only Tensors of floating point dtype .*got int64"),
+        (
+            lambda: nn.Recurrent(Returns(4, lambda h: (h, h)))(x[:1]),
+            ValueError,
+            r"Returns: state_size=4 means a state of shape \(2, 4\), and forward returned a tuple, \(2, 4\) and \(2, 4\); "
+            r"tg.check_cell\(cell\) says what to mend",
+        ),
+        (
+            lambda: nn.Recurrent(Returns((4, 4), list))(x),
+            ValueError,
+            r"shape \(2, 4\) and \(2, 4\), and forward returned a list",
+        ),
+        (lambda: nn.Recurrent(Returns(4, lambda h: h[:1]))(x), ValueError, r"returned a Tensor, \(1, 4\); "),
+        (lambda: nn.Recurrent(Returns(4, lambda h: 0.0))(x), ValueError, r"returned a float, float; "),
         (
             lambda: nn.Recurrent(nn.RNNCell(3, 4), num_layers=2),
             TypeError,

@@ -304,7 +304,7 @@ def test_the_number_of_live_nodes_does_not_grow_with_the_sequence(k1, k2):
     try:
         before = live()
         short = most(4 * max(k1, k2))
-        assert most(100) == most(1000) == short
+        assert most(60) == most(300) == short
         assert short[0] < 40 * k2 + 40  # the graph of the window
         assert short[1] < 30  # and between windows none of it: the gradients, a state, the sequence
     finally:
@@ -312,7 +312,7 @@ def test_the_number_of_live_nodes_does_not_grow_with_the_sequence(k1, k2):
 
 
 def test_memory_does_not_grow_with_the_sequence():
-    layer, x = nn.GRU(2, 8), tg.Tensor(np.ones((3000, 4, 2), np.float32))
+    layer, x = nn.GRU(2, 64), tg.Tensor(np.ones((400, 16, 2), np.float32))
 
     def peak(length):
         tracemalloc.reset_peak()
@@ -322,8 +322,8 @@ def test_memory_does_not_grow_with_the_sequence():
 
     tracemalloc.start()
     try:
-        peak(3000)  # Python keeps up to 2,000 tuples of a size for later: have them made
-        assert peak(3000) < 1.05 * peak(30)
+        peak(20)  # the first gradients
+        assert peak(400) < 1.15 * peak(20)
     finally:
         tracemalloc.stop()
 

@@ -61,7 +61,7 @@ class Watch:
     def arrived(self, g: Any, node: Tensor) -> None:
         """All of a node's gradient has arrived, and its rules are next."""
         if not finite(g):
-            uses = [x for x in self.order if x in self.norms and x.op is not None and node in x.inputs]
+            uses = [x for x in self.order if x in self.norms and any(y is node for y in x.inputs)]
             what = node.describe()
             if not uses:
                 raise AnomalyError(f"backward() of {what} was given {wrong(g)} as its gradient")

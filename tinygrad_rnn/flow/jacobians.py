@@ -111,6 +111,6 @@ def step_jacobian(ends: Sequence[Tensor], begins: Sequence[Tensor]) -> Array:
         for i in range(end.shape[-1]):
             seed = np.zeros(end.shape, end.dtype)
             seed[..., i] = 1
-            found = gradients([end], [Tensor(seed)], targets=begins)
+            found = gradients([end], [Tensor(seed)], targets=set(begins))
             rows.append(np.concatenate([found[h] if h in found else np.zeros(h.shape, h.dtype) for h in begins], axis=-1))
     return np.stack(rows, axis=1)

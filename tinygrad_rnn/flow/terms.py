@@ -46,12 +46,12 @@ def terms(loss: Tensor | Iterable[Tensor], wrt: Any) -> Any:
 class Readers(NamedTuple):
     """How the steps of a loop read a weight."""
 
-    near: list[Tensor]  # the weight, and then all that is made of it outside of time (W.T, b_ih + b_hh)
+    near: dict[Tensor, None]  # the weight, and then all that is made of it outside of time (W.T, b_ih + b_hh)
     by_step: dict[int, list[Tensor]]  # the nodes of each step that read one of those
 
 
 def readers(order: Sequence[Tensor], step: dict[Tensor, int], weight: Tensor) -> Readers:
-    near = {weight: None}
+    near: dict[Tensor, None] = {weight: None}
     by_step: dict[int, list[Tensor]] = {}
     for x in order:
         if not near.keys().isdisjoint(x.inputs):
@@ -59,7 +59,7 @@ def readers(order: Sequence[Tensor], step: dict[Tensor, int], weight: Tensor) ->
                 by_step.setdefault(step[x], []).append(x)
             else:
                 near[x] = None
-    return Readers(list(near), by_step)
+    return Readers(near, by_step)
 
 
 def terms_of(root: Tensor, reading: Sequence[Readers], step: dict[Tensor, int]) -> list[Array]:
@@ -69,8 +69,8 @@ def terms_of(root: Tensor, reading: Sequence[Readers], step: dict[Tensor, int]) 
     arrived = gradients([root], [Tensor(seed)], targets=every, through=True) if every else {}
     results = []
     for near, by_step in reading:
-        weight, *_ = near
-        outside = short_walk(near, {root: seed} if root in near else {}, step)
+        weight = next(iter(near))
+        outside = short_walk(near, weight, {root: seed} if root in near else {}, step)
         if outside is not None and outside.any():
             raise ValueError(
                 f"terms: the loss reaches {weight.describe()} also outside of the time steps, and that share is no step's: "
@@ -78,18 +78,18 @@ def terms_of(root: Tensor, reading: Sequence[Readers], step: dict[Tensor, int]) 
             )
         result = np.zeros((1 + max(step.values()), *weight.shape), weight.dtype)
         for t, some in by_step.items():
-            share = short_walk(near, {x: arrived[x] for x in some if x in arrived}, step)
+            share = short_walk(near, weight, {x: arrived[x] for x in some if x in arrived}, step)
             if share is not None:
                 result[t] = share
         results.append(result)
     return results
 
 
-def short_walk(near: Sequence[Tensor], received: dict[Tensor, Any], step: dict[Tensor, int]) -> Array | None:
+def short_walk(near: Iterable[Tensor], weight: Tensor, received: dict[Tensor, Any], step: dict[Tensor, int]) -> Array | None:
     """What nodes with these gradients give to the weight without passing through a time step."""
     order = [*near, *(x for x in received if x in step)]
     with recording(False):
-        return walk(order, received, False, {near[0]}, step).get(near[0])
+        return walk(order, received, False, {weight}, step).get(weight)
 
 
 def check_weight(weight: Any, order: Sequence[Tensor], step: dict[Tensor, int]) -> None:

@@ -16,9 +16,10 @@ from .layers import (
 )
 from .module import Module, ModuleList, Parameter, Sequential
 from .recurrent import GRU, LSTM, RNN, Recurrent
+from .tbptt import Window, tbptt
 
 __all__ = [
     "GRU", "LSTM", "RNN", "BCELoss", "BCEWithLogitsLoss", "CrossEntropyLoss", "Dropout", "Embedding", "GRUCell", "L1Loss",
     "LSTMCell", "LayerNorm", "Linear", "MSELoss", "Module", "ModuleList", "Parameter", "RNNCell", "Recurrent", "Sequential",
-    "SmoothL1Loss", "functional", "init", "utils", "zoo",
+    "SmoothL1Loss", "Window", "functional", "init", "tbptt", "utils", "zoo",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, TypedDict, Unpack
 
@@ -18,7 +19,18 @@ from .cells import GRUCell, LSTMCell, RNNCell
 from .functional import dropout
 from .module import Module, Parameter
 from .record import Recorder, Records
-from .state import State, check_state, checked_state_size, like, members, output_size, sizes, state_dtype, zero_state
+from .state import (
+    State,
+    check_returned,
+    check_state,
+    checked_state_size,
+    like,
+    members,
+    output_size,
+    sizes,
+    state_dtype,
+    zero_state,
+)
 
 
 class Recurrent(Module):
@@ -57,6 +69,9 @@ class Recurrent(Module):
     A cell's parameters are named with a suffix for layer and direction: weight_ih_l0, weight_ih_l0_reverse, weight_ih_l1, ...
     """
 
+    recurrent_dropout: float = 0.0  # set where it is used, and so shown there only; zoneout likewise
+    zoneout: float | tuple[float, ...] = 0.0
+
     def __init__(
         self,
         cell: Module | Callable[[int], Module],
@@ -82,7 +97,10 @@ class Recurrent(Module):
                 stacklevel=2 if type(self) is Recurrent else 3,
             )
         self.num_layers, self.batch_first, self.dropout, self.bidirectional = num_layers, batch_first, dropout, bidirectional
-        self.recurrent_dropout, self.zoneout = recurrent_dropout, zoneout
+        if recurrent_dropout:
+            self.recurrent_dropout = recurrent_dropout
+        if zoneout:
+            self.zoneout = zoneout
         self.cells = self._make_cells(cell, input_size)
         self.state_size = self._common_state_size()
         widths = sizes(self.state_size)
@@ -192,6 +210,7 @@ class Recurrent(Module):
         ends: Lengths | None, recorder: Recorder | None,
     ) -> tuple[list[Tensor], State]:  # fmt: skip
         """The loop: the outputs in the order of the times, and the last state."""
+        batch = members(state)[0].shape[0]
         output = getattr(cell, "output", None) or (lambda state: state[0] if isinstance(state, tuple) else state)
         mask = recurrent_mask(state, self.recurrent_dropout) if self.recurrent_dropout and self.training else None
         rates = self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout,) * len(members(state))
@@ -209,10 +228,10 @@ class Recurrent(Module):
                 recorder.step(t, proposed, state)
             return y
 
-        if recorder is None:
-            return over_time(times, step), state
-        with recorder.on():
-            return over_time(times, step), state
+        with nullcontext() if recorder is None else recorder.on():
+            ys = over_time(times, step)
+        check_returned(cell, self.state_size, batch, state)
+        return ys, state
 
     def _initial_states(self, batch: int, hx: Any, batched: bool) -> list[State]:
         """The initial state of every layer and direction, in that order."""

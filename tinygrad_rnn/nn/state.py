@@ -62,6 +62,18 @@ def output_size(cell: Module) -> int:
     return int(getattr(cell, "output_size", size[0] if isinstance(size, tuple) else size))
 
 
+def check_returned(cell: Module, size: int | tuple[int, ...], batch: int, state: Any) -> None:
+    """Raise unless what a cell has returned is a state as it says."""
+    found = [getattr(h, "shape", type(h).__name__) for h in (state if isinstance(state, tuple | list) else (state,))]
+    if isinstance(state, tuple) is isinstance(size, tuple) and found == [(batch, n) for n in sizes(size)]:
+        return
+    expected = " and ".join(str((batch, n)) for n in sizes(size))
+    raise ValueError(
+        f"{type(cell).__name__}: state_size={size} means a state of shape {expected}, and forward returned a "
+        f"{type(state).__name__}, {' and '.join(map(str, found))}; tg.check_cell(cell) says what to mend"
+    )
+
+
 def checked_state_size(cell: Module) -> int | tuple[int, ...]:
     """A cell's `state_size`; without one it is not a cell."""
     size = getattr(cell, "state_size", None)

@@ -41,7 +41,7 @@ def tbptt(
     steps since the last time goes back k2 steps: its gradient, with the state at step b - k2 held fixed, is added to `.grad`.
     The loss of a step counts once, so that with k2 >= T, and weights that stay the same, the gradients add up to those of full
     BPTT (if the loss is a sum over steps; means over windows are not the mean over all). k1 = k2 cuts a sequence into pieces,
-    k1 = 1 slides the window by one step. With k1 > k2 only the last k2 of every k1 steps are learned from, and the others carry
+    k1 = 1 slides the window by one step. With k1 > k2 only the last k2 of every k1 steps are learned from; the others carry
     the state on.
 
     model: a Recurrent layer, or any Module or function that is called as `model(x, hx)` and returns outputs, one for every
