@@ -408,6 +408,8 @@ def test_one_inside_another_and_after_an_error():
         y = np.sqrt(x)
         with tg.detect_anomaly():
             assert (x + 1).item() == 1
+            with pytest.raises(AnomalyError, match=r"from the result of sqrt, made by .*test_anomaly.py:\d+"):
+                y.backward()
         with pytest.raises(AnomalyError, match="the result of log"):
             np.log(x)
         with pytest.raises(AnomalyError, match=r"the gradient for .* from the result of sqrt, made by .*test_anomaly.py:\d+"):

@@ -9,6 +9,7 @@ import copy
 import gc
 import math
 import pickle
+import sys
 import threading
 import tracemalloc
 
@@ -621,6 +622,8 @@ def test_threads_share_weights_while_one_of_them_is_in_no_grad(net, x):
 
 def test_gradients_of_many_threads_add_up_in_one_leaf():
     w, n, rounds = leaf(np.ones(3)), 8, 100
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # as often as can be
 
     def work():
         for _ in range(rounds):
@@ -631,6 +634,7 @@ def test_gradients_of_many_threads_add_up_in_one_leaf():
         thread.start()
     for thread in threads:
         thread.join()
+    sys.setswitchinterval(interval)
     assert w.grad.data.tolist() == [2 * n * rounds] * 3
 
 

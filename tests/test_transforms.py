@@ -140,6 +140,8 @@ def test_dtypes_are_those_of_the_arguments():
     assert tg.jacobian(lambda x: x * 2.0)(x).dtype == np.float32
     assert tg.jvp(lambda x: x * 2.0, (x,), (np.ones(2),))[1].dtype == np.float32
     assert tg.vjp(lambda x: x * 2.0, x)[1](np.ones(2))[0].dtype == np.float32
+    assert tg.vjp(lambda x: x.sum(), x)[1](1)[0].dtype == np.float32
+    assert tg.hvp(lambda x: (x**3).sum(), (x,), (np.ones(2, int),))[0].dtype == np.float32
 
 
 def test_a_transformed_function_keeps_its_name():
@@ -421,6 +423,27 @@ def test_no_grad_outside_cuts_the_result_off_and_no_grad_inside_makes_constants(
     same(tg.grad(half)(x), np.array([9]))
     value, slope = tg.value_and_grad(tg.no_grad()(f))(x)
     same([value, slope], [18, np.array([0])])
+
+
+def test_a_pullback_called_under_no_grad_is_cut_off_as_well():
+    w = tg.nn.Parameter([2.0])
+    out, pullback = tg.vjp(lambda x: (w * x * x).sum(), np.ones(1))
+    with tg.no_grad():
+        (pulled,) = pullback(1.0)
+    same([out, pulled], [2, np.array([4])])
+    assert (out.requires_grad, pulled.requires_grad, pullback(1.0)[0].requires_grad) == (True, False, True)
+
+
+def test_a_value_may_be_connected_where_its_derivative_is_not():
+    w = tg.nn.Parameter([2.0])
+    for transform in (
+        lambda f: tg.jvp(f, (np.ones(1),), (np.ones(1),))[0],
+        lambda f: tg.vjp(f, np.ones(1))[0],
+        lambda f: tg.value_and_grad(f)(np.ones(1))[0],
+    ):
+        w.grad = None
+        transform(lambda x: (x + w * w).sum()).backward()
+        same(w.grad, np.array([4]))
 
 
 def test_an_argument_made_under_no_grad_outside_the_transform():

@@ -35,7 +35,7 @@ __all__ = [
     "diff", "divide", "divmod", "dot", "dsplit", "dstack", "einsum", "exp", "exp2", "expand_dims", "expm1", "flip",
     "fliplr", "flipud", "float_power", "flow", "fmax", "fmin", "fmod", "full_like", "functions", "grad", "gradcheck",
     "gradient", "hessian", "hsplit", "hstack", "hvp", "hypot", "inner", "jacobian", "jvp", "kron", "linalg", "linspace",
-    "load", "log", "log10", "log1p", "log2", "logaddexp", "logaddexp2", "logsumexp", "manual_seed", "matmul",
+    "load", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logsumexp", "manual_seed", "matmul",
     "matrix_transpose", "max", "maximum", "mean", "median", "meshgrid", "min", "minimum", "mod", "modf", "moveaxis",
     "multiply", "nan_to_num", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin", "nanprod",
     "nanstd", "nansum", "nanvar", "negative", "nn", "no_grad", "numpy_api", "optim", "outer", "pad", "partition",

@@ -151,8 +151,9 @@ def check_fresh(order: Sequence[Tensor]) -> None:
             break
         for x in node.inputs:
             if x.version > node.birth:
+                op = node.op.name if node.op else "nothing"
                 raise RuntimeError(
                     "one of the tensors needed for gradient computation has been modified by an in-place operation: "
-                    f"{x.describe()}, read by {node.op and node.op.name}, is at version {x.version}; expected version {node.birth} or "
-                    "earlier. Call backward() before you change it, or run the forward pass again"
+                    f"{x.describe()}, read by {op}, is at version {x.version}; expected version {node.birth} or earlier. "
+                    "Call backward() before you change it, or run the forward pass again"
                 )

@@ -117,12 +117,11 @@ def release(results: Any, outer: bool, own: Sequence[Tensor] = ()) -> Any:
 
 
 def matching(y: Tensor, v: Any) -> Tensor:
-    """A tangent or cotangent of y: of its shape, in its dtype."""
-    v = v if isinstance(v, Tensor) else Tensor(v)
-    if v.shape != y.shape:
-        raise ValueError(f"expected a tangent of shape {y.shape}, like the value it belongs to, got {v.shape}")
-    same: Tensor = v if v.dtype == y.dtype else v.astype(y.dtype)
-    return same
+    """A tangent or cotangent of y, of its shape."""
+    tangent = v if isinstance(v, Tensor) else Tensor(v)
+    if tangent.shape != y.shape:
+        raise ValueError(f"expected a tangent of shape {y.shape}, like the value it belongs to, got {tangent.shape}")
+    return tangent
 
 
 def check_pairs(who: str, primals: Any, tangents: Any) -> None:

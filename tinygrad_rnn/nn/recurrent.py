@@ -214,11 +214,12 @@ class Recurrent(Module):
         output = getattr(cell, "output", None) or (lambda state: state[0] if isinstance(state, tuple) else state)
         mask = recurrent_mask(state, self.recurrent_dropout) if self.recurrent_dropout and self.training else None
         rates = self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout,) * len(members(state))
+        zones = any(rates)
 
         def step(t: int) -> Tensor:
             nonlocal state
             proposed = new = cell(read(t), state if mask is None else masked(state, mask))
-            if self.zoneout:
+            if zones:
                 new = zoneout(state, new, rates, self.training)
             if ends is not None:
                 new = ends.wait(t, state, new)
