@@ -127,14 +127,16 @@ def walk(
                 share = each(g, out, *args, **params)
             if watch is not None:
                 watch.gradient(share, x, node)
-            if x not in sums:
+            so_far = sums.get(x)
+            if so_far is None:
                 sums[x] = share
-            elif sums[x].shape != share.shape:  # used in two shapes: each is summed to x's own before they meet
-                sums[x] = fit(sums[x], x.shape) + fit(share, x.shape)
+            elif so_far.shape != share.shape:  # used in two shapes: each is summed to x's own before they meet
+                sums[x] = fit(so_far, x.shape) + fit(share, x.shape)
             elif x in ours and not create_graph:
-                sums[x] += share
+                so_far += share
+                sums[x] = so_far
             else:
-                sums[x] = sums[x] + share
+                sums[x] = so_far + share
                 ours.add(x)
     return found
 

@@ -183,7 +183,8 @@ def roll(x: Any, shift: int | Sequence[int], axis: Axis = None) -> Tensor:
 def split(x: Any, indices_or_sections: int | Sequence[int], axis: int = 0) -> list[Tensor]:
     """Cut into equal sections (an int), or at the given indices: the gates of a cell are split(z, 4, axis=-1)."""
     x, where = tensor(x), indices_or_sections
-    where = int(where) if isinstance(where, int | np.integer) else tuple(map(int, where))
+    if type(where) is not int:
+        where = int(where) if isinstance(where, int | np.integer) else tuple(map(int, where))
     axis = normal(axis, x.ndim)
     return [apply(ops.SPLIT, x, **piece) for piece in pieces(x.shape[axis], where, axis)]
 

@@ -17,7 +17,7 @@ from ..tensor import Tensor
 from .functional import linear
 from .init import uniform
 from .module import Module, Parameter, floating
-from .state import check_state, zero_state
+from .state import check_state, fits, zero_state
 
 
 class Cell(Module):
@@ -42,20 +42,22 @@ class Cell(Module):
 
     def enter(self, x: Any, state: Any) -> tuple[Tensor, Any]:
         """The input as a Tensor, and the state: zeros if none is given; one that does not belong to the input is refused."""
-        x = floating(self, x)
+        x = x if isinstance(x, Tensor) and x.dtype.kind == "f" else floating(self, x)
         shape = x.shape
         if len(shape) not in (1, 2) or shape[-1] != self.input_size:
             raise ValueError(
                 f"{type(self).__name__}: expected input of shape ({self.input_size},) or (batch, {self.input_size}), "
                 f"got {shape}"
             )
+        lead = shape[:-1]
         if state is None:
-            return x, zero_state(self.state_size, shape[:-1], self.weight_hh.dtype)
-        check_state(self, self.state_size, shape[:-1], state)
+            return x, zero_state(self.state_size, lead, self.weight_hh.dtype)
+        if not fits(self.state_size, lead, state):
+            check_state(self, self.state_size, lead, state)
         return x, state
 
     def bias(self) -> Tensor | None:
-        """b_ih + b_hh: PyTorch keeps two biases, and where both are added to the same sum one addition does for the batch."""
+        """b_ih + b_hh. PyTorch keeps two biases; several gates wide, it is cheaper to add them to each other than to the batch."""
         return None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
 
 
@@ -76,7 +78,7 @@ class RNNCell(Cell):
 
     def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
         x, h = self.enter(x, state)
-        z = linear(x, self.weight_ih, self.bias()) + linear(h, self.weight_hh)
+        z = linear(x, self.weight_ih, self.bias_ih) + linear(h, self.weight_hh, self.bias_hh)
         return (tanh(z) if self.nonlinearity == "tanh" else relu(z)).named("h")
 
 

@@ -39,11 +39,21 @@ def state_dtype(cell: Module) -> np.dtype[Any]:
     return next((p.dtype for p in cell.parameters()), np.dtype(np.float32))
 
 
+def fits(size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> bool:
+    """Whether `check_state` would let this state pass, if it is made of Tensors."""
+    if not isinstance(size, tuple):
+        return isinstance(state, Tensor) and state.shape == (*lead, size)
+    if type(state) is not tuple or len(state) != len(size):
+        return False
+    for h, n in zip(state, size):  # noqa: B905 (the lengths are equal)
+        if not isinstance(h, Tensor) or h.shape != (*lead, n):
+            return False
+    return True
+
+
 def check_state(who: Module, size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> None:
     """Raise unless a state has the structure of `size` and the leading shape of the input."""
     sizes, members = (size, state) if isinstance(size, tuple) else ((size,), (state,))
-    if type(members) is tuple and [getattr(h, "shape", None) for h in members] == [(*lead, n) for n in sizes]:
-        return
     if type(members) is not tuple or len(members) != len(sizes) or not all(hasattr(h, "shape") for h in members):
         expected = f"{len(sizes)} Tensors in a tuple" if isinstance(size, tuple) else "one Tensor"
         kinds = " and ".join(type(h).__name__ for h in state) if isinstance(state, tuple | list) else ""

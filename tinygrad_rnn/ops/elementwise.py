@@ -9,12 +9,12 @@ import numpy as np
 
 from .table import op
 
-HALF = {np.dtype(t): np.array(0.5, t) for t in (np.float16, np.float32, np.float64, np.longdouble)}  # quicker than a number
+HALF64, HALF = np.array(0.5), {c: np.array(0.5, c) for c in "efdg"}  # by the character of the dtype; quicker than a number
 
 
 def sigmoid(x: Any) -> Any:
     """1 / (1 + exp(-x)) as tanh(x/2)/2 + 1/2: nothing overflows, and one pass of tanh in place."""
-    half = HALF.get(x.dtype, HALF[np.dtype(np.float64)])
+    half = HALF.get(x.dtype.char, HALF64)
     y = np.asarray(x * half)
     np.tanh(y, out=y)
     y *= half

@@ -54,9 +54,9 @@ def cumprod_dx(g: Any, out: Any, x: Any, axis: int) -> Any:
 # fmt: off
 
 SUM      = op("sum",      lambda x, axis, keepdims: np.add.reduce(x, axis=axis, keepdims=keepdims),
-                          lambda g, out, x, axis, keepdims: np.broadcast_to(keep(g, x, axis), x.shape))
+                          lambda g, out, x, axis, keepdims: keep(g, x, axis) + np.zeros(x.shape, x.dtype))
 MEAN     = op("mean",     lambda x, axis, keepdims: x.mean(axis=axis, keepdims=keepdims),
-                          lambda g, out, x, axis, keepdims: np.broadcast_to(keep(g, x, axis) / count(x, axis), x.shape))
+                          lambda g, out, x, axis, keepdims: keep(g, x, axis) / count(x, axis) + np.zeros(x.shape, x.dtype))
 MAX      = op("max",      lambda x, axis, keepdims: np.maximum.reduce(x, axis=axis, keepdims=keepdims), ties)
 MIN      = op("min",      lambda x, axis, keepdims: np.minimum.reduce(x, axis=axis, keepdims=keepdims), ties)
 PROD     = op("prod",     lambda x, axis, keepdims: np.multiply.reduce(x, axis=axis, keepdims=keepdims),
