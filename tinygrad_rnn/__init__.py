@@ -1,13 +1,15 @@
 """tinygrad_rnn: write the forward equations of a recurrent cell; get everything else.
 
-Read the source in this order: ops/ (every op and its derivative), tensor.py (the graph), backward.py (the way back through
-it), operators.py, methods.py and functions/ (what people call), numpy_api.py (how NumPy's own functions join), nn/module.py,
-nn/cells.py, nn/recurrent.py (the one loop over time), optim/sgd.py, gradcheck.py (how we know that it is right), viz/ (how it
-looks).
+Read the source in this order: ops/ (every op and its derivative), tensor.py (the graph), backward.py (the way back
+through it), operators.py, methods.py and functions/ (what people call), numpy_api.py (how NumPy's own functions join),
+transforms.py, nn/module.py, nn/cells.py, nn/zoo.py, nn/recurrent.py (the one loop over time), optim/sgd.py,
+gradcheck.py and check_cell.py (how we know that it is right), steps.py (which time step a node belongs to), flow/ (what
+flows back through time), viz/ (how it looks).
 """
 
 from . import checkpoint, data, flow, functions, nn, numpy_api, optim, viz  # noqa: I001
 from .anomaly import AnomalyError, detect_anomaly
+from .check_cell import CellError, check_cell
 from .checkpoint import load, save
 from .functions import (
     abs, add, append, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, array, array_split, atleast_1d, atleast_2d,
@@ -28,20 +30,20 @@ from .tensor import Tensor
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __all__ = [
-    "AnomalyError", "Tensor", "abs", "add", "append", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2",
-    "arctanh", "array", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "average", "broadcast_arrays",
-    "broadcast_to", "cbrt", "checkpoint", "clip", "column_stack", "concatenate", "copysign", "cos", "cosh", "cross",
-    "cumprod", "cumsum", "data", "deg2rad", "degrees", "delete", "detect_anomaly", "diag", "diagflat", "diagonal",
-    "diff", "divide", "divmod", "dot", "dsplit", "dstack", "einsum", "exp", "exp2", "expand_dims", "expm1", "flip",
-    "fliplr", "flipud", "float_power", "flow", "fmax", "fmin", "fmod", "full_like", "functions", "grad", "gradcheck",
-    "gradient", "hessian", "hsplit", "hstack", "hvp", "hypot", "inner", "jacobian", "jvp", "kron", "linalg", "linspace",
-    "load", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logsumexp", "manual_seed", "matmul",
-    "matrix_transpose", "max", "maximum", "mean", "median", "meshgrid", "min", "minimum", "mod", "modf", "moveaxis",
-    "multiply", "nan_to_num", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin", "nanprod",
-    "nanstd", "nansum", "nanvar", "negative", "nn", "no_grad", "numpy_api", "optim", "outer", "pad", "partition",
-    "positive", "power", "prod", "ptp", "rad2deg", "radians", "ravel", "reciprocal", "relu", "repeat", "reshape",
-    "roll", "rollaxis", "rot90", "save", "select", "sigmoid", "sin", "sinc", "sinh", "sort", "split", "sqrt", "square",
-    "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot",
-    "tile", "trace", "transpose", "trapezoid", "tril", "triu", "value_and_grad", "var", "vdot", "vecdot", "viz", "vjp",
-    "vsplit", "vstack", "where",
+    "AnomalyError", "CellError", "Tensor", "abs", "add", "append", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
+    "arctan2", "arctanh", "array", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "average",
+    "broadcast_arrays", "broadcast_to", "cbrt", "check_cell", "checkpoint", "clip", "column_stack", "concatenate",
+    "copysign", "cos", "cosh", "cross", "cumprod", "cumsum", "data", "deg2rad", "degrees", "delete", "detect_anomaly",
+    "diag", "diagflat", "diagonal", "diff", "divide", "divmod", "dot", "dsplit", "dstack", "einsum", "exp", "exp2",
+    "expand_dims", "expm1", "flip", "fliplr", "flipud", "float_power", "flow", "fmax", "fmin", "fmod", "full_like",
+    "functions", "grad", "gradcheck", "gradient", "hessian", "hsplit", "hstack", "hvp", "hypot", "inner", "jacobian",
+    "jvp", "kron", "linalg", "linspace", "load", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2",
+    "logsumexp", "manual_seed", "matmul", "matrix_transpose", "max", "maximum", "mean", "median", "meshgrid", "min",
+    "minimum", "mod", "modf", "moveaxis", "multiply", "nan_to_num", "nancumprod", "nancumsum", "nanmax", "nanmean",
+    "nanmedian", "nanmin", "nanprod", "nanstd", "nansum", "nanvar", "negative", "nn", "no_grad", "numpy_api", "optim",
+    "outer", "pad", "partition", "positive", "power", "prod", "ptp", "rad2deg", "radians", "ravel", "reciprocal",
+    "relu", "repeat", "reshape", "roll", "rollaxis", "rot90", "save", "select", "sigmoid", "sin", "sinc", "sinh",
+    "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take",
+    "take_along_axis", "tan", "tanh", "tensordot", "tile", "trace", "transpose", "trapezoid", "tril", "triu",
+    "value_and_grad", "var", "vdot", "vecdot", "viz", "vjp", "vsplit", "vstack", "where",
 ]  # fmt: skip

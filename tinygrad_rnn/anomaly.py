@@ -20,6 +20,7 @@ from .backward import toposort
 from .nn.module import module_path
 from .ops import Op
 from .scope import current_scope
+from .steps import timing
 from .tensor import Tensor
 
 PACKAGE, LAYERS, NUMPY = (os.path.join(os.path.dirname(f), "") for f in (__file__, nn.__file__, np.__file__))
@@ -79,7 +80,6 @@ class Watch:
 
     def place(self, node: Tensor, op: Op, order: Sequence[Tensor]) -> tuple[str, str]:
         """Where a node was made, and what its like were at the time steps around it; `order` is the graph it is part of."""
-        from .viz.steps import timing  # here, for pictures are a room above this one
 
         time = timing(order)
         step = time.step.get(node, node.scope.step)

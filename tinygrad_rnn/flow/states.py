@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from statistics import median_low
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,11 +13,9 @@ from ..backward import gradients, toposort
 from ..nn.module import module_path
 from ..nn.recurrent import Recurrent
 from ..ops import Array
+from ..steps import Timing, repeated, timing
 from ..tensor import Tensor
 from ..transforms import leaves, tree_map
-
-if TYPE_CHECKING:
-    from ..viz.steps import Timing
 
 
 def gradients_at(loss: Tensor, nodes: Any) -> Any:
@@ -75,7 +73,6 @@ class Looks:
     """What makes nodes of different steps the same state: the cell that computed them, their name, their shape."""
 
     def __init__(self, order: Sequence[Tensor], step: dict[Tensor, int]) -> None:
-        from ..viz.steps import repeated
 
         self.step = step
         self.paths: dict[tuple[int, ...], str] = {}  # of the modules around a node, for `module_path` takes its time
@@ -154,7 +151,6 @@ def width(series: dict[int, list[Tensor]]) -> int:
 
 def timed(who: str, roots: Sequence[Tensor]) -> tuple[list[Tensor], Timing]:
     """The whole graph in order, and its time."""
-    from ..viz.steps import timing  # here, for pictures are a room above this one
 
     order = toposort(*roots)
     time = timing(order)

@@ -15,6 +15,7 @@ from numpy.typing import DTypeLike
 from ..functions import relu, sigmoid, split, tanh
 from ..tensor import Tensor
 from .functional import linear
+from .gates import gates_of
 from .init import uniform
 from .module import Module, Parameter, floating
 from .state import check_state, fits, zero_state
@@ -40,6 +41,8 @@ class Cell(Module):
         self.bias_ih = Parameter(uniform((rows,), bound, dtype)) if bias else None
         self.bias_hh = Parameter(uniform((rows,), bound, dtype)) if bias else None
 
+    gates = property(gates_of, doc='The gates by name: `cell.gates["f"].bias_ih`; see nn/gates.py.')
+
     def enter(self, x: Any, state: Any) -> tuple[Tensor, Any]:
         """The input as a Tensor, and the state: zeros if none is given; one that does not belong to the input is refused."""
         x = x if isinstance(x, Tensor) and x.dtype.kind == "f" else floating(self, x)
@@ -57,7 +60,7 @@ class Cell(Module):
         return x, state
 
     def bias(self) -> Tensor | None:
-        """b_ih + b_hh. PyTorch keeps two biases; several gates wide, it is cheaper to add them to each other than to the batch."""
+        """b_ih + b_hh. PyTorch keeps two; several gates wide, it is cheaper to add them to each other than both to a batch."""
         return None if self.bias_ih is None or self.bias_hh is None else self.bias_ih + self.bias_hh
 
 

@@ -17,6 +17,7 @@ from ..tensor import Tensor, lift
 from .between_steps import Lengths, masked, recurrent_mask, zoneout
 from .cells import GRUCell, LSTMCell, RNNCell
 from .functional import dropout
+from .gates import gates_of
 from .module import Module, Parameter
 from .record import Recorder, Records
 from .state import (
@@ -143,6 +144,8 @@ class Recurrent(Module):
                 + ", ".join(f"{name}: {size}" for name, size in found.items())
             )
         return found["l0"]
+
+    gates = property(gates_of, doc='The gates of the cells by name: `lstm.gates["f"].bias_ih`; see nn/gates.py.')
 
     def forward(self, x: Any, hx: Any = None, lengths: Any = None, record: str | Sequence[str] = ()) -> Any:
         x = lift(x)

@@ -45,7 +45,7 @@ def fits(size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> bool
         return isinstance(state, Tensor) and state.shape == (*lead, size)
     if type(state) is not tuple or len(state) != len(size):
         return False
-    for h, n in zip(state, size):  # noqa: B905 (the lengths are equal)
+    for h, n in zip(state, size):  # noqa: B905, SIM110 (the lengths are equal; a generator is slow)
         if not isinstance(h, Tensor) or h.shape != (*lead, n):
             return False
     return True

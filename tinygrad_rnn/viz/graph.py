@@ -11,13 +11,13 @@ from typing import Any
 
 from .. import ops
 from ..backward import toposort
+from ..calls import is_number
 from ..nn.module import Parameter
+from ..steps import repeated, timing
 from ..tensor import Tensor
-from .calls import is_number
 from .frames import Frames
 from .labels import below, op_text, rearranged, shape_text
 from .names import Names
-from .steps import repeated, timing
 
 LONGEST = 80  # characters of a word that may still grow, as in W.T.reshape(3,4)
 ACTIVATIONS = {"tanh", "sigmoid", "relu"}

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import ops
-from ..nn.module import Parameter
-from ..tensor import Tensor
+from . import ops
 from .calls import Calls
+from .nn.module import Parameter
+from .tensor import Tensor
 
 RESHAPERS = {ops.TRANSPOSE, ops.RESHAPE, ops.BROADCAST_TO, ops.ASTYPE, ops.GETITEM, ops.SPLIT}
 

@@ -7,8 +7,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from ..scope import Scope
-from ..tensor import Tensor
+from .scope import Scope
+from .tensor import Tensor
 
 
 def is_number(x: Tensor) -> bool:
@@ -30,7 +30,7 @@ class Calls:
         self.loops: set[tuple[int, int]] = set()
         self.born: dict[int, int] = {}
         for x in order:
-            if x.op is not None and x.scope.module is not None:
+            if x.op is not None and x.scope.module is not None and x not in constant:
                 self._enter(x)
 
     def chain(self, scope: Scope) -> tuple[int, ...]:
