@@ -360,3 +360,12 @@ def test_repr_shows_settings_shapes_and_structure():
     first, second = repr(Nested()).splitlines()[:2]
     assert first == "Nested(note='not a parameter', scale[1], layers.1.b.0[1], trained[1]"
     assert second == "  (layers.0): Linear(in_features=1, out_features=1, weight[1, 1], bias[1])"
+
+
+def test_a_set_of_modules_is_refused():
+    """It has no order, and a walk that passes it by would leave its modules untrained."""
+    module = tg.nn.Module()
+    with pytest.raises(TypeError, match=r"Module\.layers: a set has no order.*use a list or a dict"):
+        module.layers = {tg.nn.Linear(1, 1)}
+    module.names = {"a", "b"}
+    assert not hasattr(module, "layers")

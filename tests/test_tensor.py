@@ -788,3 +788,11 @@ def test_empty_tensors():
     assert x.grad.shape == (0, 3)
     x.data[...] = 1
     assert repr(x).startswith("Tensor([]")
+
+
+def test_a_grad_of_the_wrong_shape_is_refused():
+    v, w = leaf([1, 2]), leaf([3, 4])
+    w.grad = tg.Tensor(np.zeros((3, 2)))
+    with pytest.raises(ValueError, match=r"the .grad of a Tensor \(shape \(2,\).* has shape \(3, 2\).*Set it to None"):
+        (v * w).sum().backward()
+    assert v.grad is None

@@ -247,6 +247,12 @@ class Tensor(Operators):
                 "and compute outside of no_grad()"
             )
         found = gradients([self], [self._seed(gradient)], create_graph)
+        for leaf in found:
+            if leaf.grad is not None and leaf.grad.shape != leaf.shape:
+                raise ValueError(
+                    f"backward: the .grad of {leaf.describe()} has shape {leaf.grad.shape}, so nothing can be added to it. "
+                    "Set it to None, or to a gradient of the leaf's own shape"
+                )
         with adding_up:
             for leaf, g in found.items():
                 g = g if create_graph else new(Tensor)._init_leaf(g)

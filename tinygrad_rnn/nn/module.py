@@ -93,6 +93,11 @@ class Module:
                 f"{type(self).__name__}.{name} is a Parameter, and {what} in its place would not be trained. For new numbers "
                 f"write module.{name}.data = ...; for another parameter, module.{name} = Parameter(...)"
             )
+        if isinstance(value, set | frozenset) and any(isinstance(item, Module | Tensor) for item in value):
+            raise TypeError(
+                f"{type(self).__name__}.{name}: a set has no order, so its modules and parameters could not be named, and "
+                "would not be trained: use a list or a dict"
+            )
         for path, member in [(name, value), *members(value, name)]:
             if isinstance(member, Tensor) and member.op is None and member.name is None:
                 member.name = path
