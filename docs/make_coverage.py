@@ -80,7 +80,7 @@ def page():
             UNSEEN,
             "## The rows of the table\n",
             "Each has one derivative for each input; every function above is one of them, or made of them:",
-            ", ".join(f"`{row.name}`" for row in ops.rows()) + ".\n",
+            ", ".join(f"`{row.name}`" for row in ops.TABLE.values()) + ".\n",
         ]
     )
 

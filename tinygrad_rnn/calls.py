@@ -5,15 +5,8 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from itertools import pairwise
 
-import numpy as np
-
 from .scope import Scope
 from .tensor import Tensor
-
-
-def is_number(x: Tensor) -> bool:
-    """Is this a Python number that was written into an expression?"""
-    return type(x._data) is not np.ndarray
 
 
 class Calls:
@@ -50,7 +43,7 @@ class Calls:
         for call in chain:
             self.born.setdefault(call, x.birth)
         for y in x.inputs:
-            if is_number(y) or y in self._constant:
+            if y.is_number or y in self._constant:
                 continue
             around = self.chain(y.scope) if y.op is not None else ()
             for call in chain:

@@ -8,7 +8,7 @@ Nothing here knows about broadcasting: the walker in backward.py undoes it, once
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -62,11 +62,6 @@ def op(name: str, forward: Rule, *rules: Rule | Together | None, variadic: bool 
     """Add a row to the table."""
     TABLE[name] = Op(name, forward, *rules, variadic=variadic)
     return TABLE[name]
-
-
-def rows() -> Iterator[Op]:
-    """The rows of the table, in its order."""
-    yield from TABLE.values()
 
 
 def call(name: str, *inputs: Any, **params: Any) -> Any:

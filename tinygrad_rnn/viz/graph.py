@@ -11,7 +11,6 @@ from typing import Any
 
 from .. import ops
 from ..backward import toposort
-from ..calls import is_number
 from ..nn.module import Parameter
 from ..steps import repeated, timing
 from ..tensor import Tensor
@@ -136,7 +135,7 @@ class Builder:
         """Decide whether a Tensor is only a word in its readers' labels, and which."""
         if x is self.root:
             return
-        if is_number(x):
+        if x.is_number:
             self.words[x] = f"{x._data:g}" if isinstance(x._data, float) else str(x._data)
         elif x.op is None and (x in self.sequences or self._is_shared(x)):
             known = self.names.owners.get(x)
