@@ -345,20 +345,20 @@ def test_what_is_not_a_module_is_refused(make, match):
 def test_repr_shows_settings_shapes_and_structure():
     model = nn.Sequential(nn.Linear(2, 3), nn.GRU(3, 4, 1), nn.ModuleList([nn.Dropout(0.25)]))
     assert repr(model) == (
-        "Sequential(\n"
+        "Sequential(  # 117 parameters\n"
         "  (0): Linear(in_features=2, out_features=3, weight[3, 2], bias[3])\n"
         "  (1): GRU(input_size=3, hidden_size=4, num_layers=1, batch_first=False, dropout=0.0, bidirectional=False, "
-        "state_size=4\n"
+        "state_size=4  # 108 parameters\n"
         "    (cells.l0): GRUCell(input_size=3, hidden_size=4, state_size=4, weight_ih[12, 3], weight_hh[12, 4], bias_ih[12], "
         "bias_hh[12])\n"
         "  )\n"
-        "  (2): ModuleList(\n"
+        "  (2): ModuleList(  # 0 parameters\n"
         "    (0): Dropout(p=0.25)\n"
         "  )\n"
         ")"
     )
     first, second = repr(Nested()).splitlines()[:2]
-    assert first == "Nested(note='not a parameter', scale[1], layers.1.b.0[1], trained[1]"
+    assert first == "Nested(note='not a parameter', scale[1], layers.1.b.0[1], trained[1]  # 8 parameters"
     assert second == "  (layers.0): Linear(in_features=1, out_features=1, weight[1, 1], bias[1])"
 
 

@@ -23,6 +23,7 @@ class Operators(Methods):
     if TYPE_CHECKING:
         _data: Array
         _requires_grad: bool
+        name: str | None
         op: Op | None
         apply: Callable[..., Tensor]
 
@@ -90,10 +91,21 @@ class Operators(Methods):
         return format(self.item(), spec) if spec else str(self)
 
     def __repr__(self) -> str:
-        text = np.array2string(np.asarray(self._data), separator=", ", prefix="Tensor(")
-        dtype = "" if self.dtype in (np.float64, np.int64, np.bool_) else f", dtype={self.dtype}"
-        history = f", op={self.op.name}" if self.op else ""
-        return f"Tensor({text}{dtype}{history}{', requires_grad=True' if self._requires_grad else ''})"
+        kind = type(self).__name__
+        text = np.array2string(np.asarray(self._data), separator=", ", prefix=f"{kind}(")
+        facts = [
+            f"shape={self.shape}" if "..." in text or (not self.size and self.ndim > 1) else "",
+            f"dtype={self.dtype}" if self.dtype not in (np.float64, np.int64, np.bool_) else "",
+            f"name={self.name!r}" if self.name else "",
+            f"op={self.op.name}" if self.op else "",
+            "requires_grad=True" if self._requires_grad else "",
+        ]
+        return f"{kind}({', '.join([text, *filter(None, facts)])})"
+
+    def _repr_html_(self) -> str:
+        from .viz.html import tensor_html
+
+        return tensor_html(self)
 
     # -- operators -----------------------------------------------------------------------------------------------------------
 

@@ -203,7 +203,13 @@ class Module:
             if isinstance(child, Module)
         ]
         head = f"{type(self).__name__}({', '.join(settings)}"
-        return head + ")" if not lines else head + "\n" + "\n".join(lines) + "\n)"
+        total = sum(parameter.size for parameter in self.parameters())
+        return head + ")" if not lines else "\n".join([f"{head}  # {total:,} parameters", *lines, ")"])
+
+    def _repr_html_(self) -> str:
+        from ..viz.html import module_html
+
+        return module_html(self)
 
 
 class ModuleList(Module):
