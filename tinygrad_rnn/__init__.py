@@ -11,6 +11,7 @@ from . import checkpoint, data, flow, functions, nn, numpy_api, optim, viz  # no
 from .anomaly import AnomalyError, detect_anomaly
 from .check_cell import CellError, check_cell
 from .checkpoint import load, save
+from .compiler import CompileError, compile
 from .functions import (
     abs, add, append, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, array, array_split, atleast_1d, atleast_2d,
     atleast_3d, average, broadcast_arrays, broadcast_to, cbrt, clip, column_stack, concatenate, copysign, cos, cosh, cross,
@@ -30,9 +31,9 @@ from .tensor import Tensor
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
 
 __all__ = [
-    "AnomalyError", "CellError", "Tensor", "abs", "add", "append", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
+    "AnomalyError", "CellError", "CompileError", "Tensor", "abs", "add", "append", "arccos", "arccosh", "arcsin", "arcsinh", "arctan",
     "arctan2", "arctanh", "array", "array_split", "atleast_1d", "atleast_2d", "atleast_3d", "average",
-    "broadcast_arrays", "broadcast_to", "cbrt", "check_cell", "checkpoint", "clip", "column_stack", "concatenate",
+    "broadcast_arrays", "broadcast_to", "cbrt", "check_cell", "checkpoint", "clip", "column_stack", "compile", "concatenate",
     "copysign", "cos", "cosh", "cross", "cumprod", "cumsum", "data", "deg2rad", "degrees", "delete", "detect_anomaly",
     "diag", "diagflat", "diagonal", "diff", "divide", "divmod", "dot", "dsplit", "dstack", "einsum", "exp", "exp2",
     "expand_dims", "expm1", "flip", "fliplr", "flipud", "float_power", "flow", "fmax", "fmin", "fmod", "full_like",

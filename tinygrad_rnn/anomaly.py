@@ -40,7 +40,7 @@ class Watch:
         self.node: Tensor | None = None  # the node in it whose rules are running,
         self.norms: dict[Tensor, float] = {}  # and how large the gradients are that have arrived
 
-    def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...]) -> None:
+    def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...], params: Mapping[str, Any]) -> None:
         """An op has made a node."""
         if self.node is not None:  # in a walk that makes a graph; `gradient` looks at what comes out of it
             self.lines[node] = f"{self.line(self.node)}, for the gradient of {self.node.op and self.node.op.name}"
@@ -49,6 +49,12 @@ class Watch:
         if not finite(node):
             place, near = self.place(node, op, toposort(node))
             raise AnomalyError(f"the forward pass made {wrong(node)}: {place}. {origins(inputs)}{near}")
+
+    def constant(self, *made: Any) -> None:
+        """A Tensor without history was made: what reads it will tell."""
+
+    def looked(self, function: Any) -> None:
+        """A function has looked at values, which makes none."""
 
     @contextmanager
     def walking(self, order: Sequence[Tensor]) -> Iterator[None]:
@@ -131,7 +137,9 @@ def finite(x: Any) -> bool:
 
 
 def norm(x: Any) -> float:
-    """The Euclidean norm; of large numbers too, whose squares would overflow."""
+    """The Euclidean norm; of large numbers too, whose squares would overflow. Of the box that a compiled layer passes on, none."""
+    if array(x).dtype.kind == "O":
+        return 0.0
     numbers = np.abs(array(x).astype(np.float64).ravel())
     largest = float(numbers.max(initial=0))
     return largest * float(np.linalg.norm(numbers / largest)) if 0 < largest < np.inf else largest

@@ -14,7 +14,8 @@ import numpy as np
 
 from . import functions
 from .functions import linalg
-from .functions.convert import plain
+from .functions.convert import constant, plain
+from .scope import current_scope
 from .tensor import Tensor, numpy_handlers
 
 
@@ -52,6 +53,8 @@ PLAIN = {
     *numpys("nonzero result_type shape shares_memory size"),
     *numpys("matrix_rank", np.linalg),
 }
+
+ABOUT_SHAPES = {*numpys("can_cast common_type iscomplexobj isrealobj min_scalar_type ndim result_type shape size")}
 
 # What to use instead of functions whose names do not tell.
 NEAREST = {
@@ -147,9 +150,13 @@ def call(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     if function in JOINS:
         args, kwargs = translated(function, args, kwargs)
         return JOINS[function](*args, **kwargs)
-    if function in CONSTANT or function in PLAIN:
-        result = function(*plain(args), **{key: plain(value) for key, value in kwargs.items()})
-        return result if function in PLAIN else Tensor(result)
+    if function in CONSTANT:
+        return constant(function, *args, **kwargs)
+    if function in PLAIN:
+        watch = current_scope.get().watch
+        if watch is not None and function not in ABOUT_SHAPES:
+            watch.looked(function)
+        return function(*plain(args), **{key: plain(value) for key, value in kwargs.items()})
     near = nearest(function)
     raise TypeError(
         f"{called(function)} is not differentiable here{near and f'; np.{near} is'}. "

@@ -249,7 +249,7 @@ def plain_key(key: Any) -> Any:
     if isinstance(key, tuple):
         return tuple([plain_key(part) for part in key])
     if isinstance(key, Operators):
-        return key._data.copy()
+        return key.numpy()
     if isinstance(key, np.ndarray | list):
         return np.array(key, dtype=np.intp if isinstance(key, list) and not key else None)
     return key

@@ -67,7 +67,7 @@ def apply(op: Op, *inputs: Any, **params: Any) -> Tensor:
     else:
         node._init_leaf(data)
     if scope.watch is not None:
-        scope.watch.value(node, op, inputs)
+        scope.watch.value(node, op, inputs, params)
     return node
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..scope import current_scope
 from ..tensor import Tensor, apply
 
 __all__ = ["array"]
@@ -41,3 +42,12 @@ def plain(x: Any) -> Any:
     if isinstance(x, Tensor):
         return x._data
     return type(x)(map(plain, x)) if isinstance(x, list | tuple) else x
+
+
+def constant(function: Any, *inputs: Any, **kwargs: Any) -> Tensor:
+    """What a function of NumPy makes of the numbers, as a Tensor without history: for a derivative that is zero."""
+    result = Tensor(function(*plain(inputs), **{key: plain(value) for key, value in kwargs.items()}))
+    watch = current_scope.get().watch
+    if watch is not None:
+        watch.constant(result, function, inputs, kwargs)
+    return result

@@ -11,7 +11,7 @@ import numpy as np
 from .. import ops
 from ..ops import Array, Op
 from ..tensor import Tensor, apply, lift
-from .convert import plain, tensor
+from .convert import constant, plain, tensor
 
 
 def unary(row: Op, doc: str) -> Callable[[Any], Tensor]:
@@ -181,5 +181,5 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """NaN and the infinities replaced by numbers, by default 0 and the largest of the dtype; no gradient leads to them."""
     x = tensor(x)
-    finite = np.isfinite(x._data)
-    return where(finite, x, np.nan_to_num(np.where(finite, 0, x._data), nan=nan, posinf=posinf, neginf=neginf))
+    finite = constant(np.isfinite, x)
+    return where(finite, x, constant(np.nan_to_num, x, nan=nan, posinf=posinf, neginf=neginf))

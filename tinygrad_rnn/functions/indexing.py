@@ -11,7 +11,7 @@ from .. import ops
 from ..methods import Axis, normal
 from ..ops import Array
 from ..tensor import Tensor, apply
-from .convert import plain, tensor
+from .convert import constant, plain, tensor
 from .elementwise import where
 from .shapes import moveaxis
 
@@ -26,13 +26,13 @@ def at(axis: int, ndim: int, key: Any) -> tuple[Any, ...]:
 
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     """The elements at these indices along an axis; without one, of x flattened."""
-    t, key = tensor(x), np.asarray(plain(indices))
+    t, key = tensor(x), np.asarray(indices.numpy() if isinstance(indices, Tensor) else plain(indices))
     return t.ravel()[key] if axis is None else t[at(axis, t.ndim, key)]
 
 
 def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
     """Along an axis, for each line the elements at its own indices, such as those of argsort or argmax."""
-    t, key = tensor(x), np.asarray(plain(indices))
+    t, key = tensor(x), np.asarray(indices.numpy() if isinstance(indices, Tensor) else plain(indices))
     if axis is None:
         return t.ravel()[key]
     if key.ndim != t.ndim:
@@ -99,14 +99,14 @@ def sort(x: Any, axis: int | None = -1) -> Tensor:
     """In ascending order along an axis; without one, of x flattened."""
     t = tensor(x).ravel() if axis is None else tensor(x)
     axis = -1 if axis is None else axis
-    return take_along_axis(t, np.argsort(t._data, axis=axis, kind="stable"), axis)
+    return take_along_axis(t, constant(np.argsort, t, axis=axis, kind="stable"), axis)
 
 
 def partition(x: Any, kth: int | Sequence[int], axis: int | None = -1) -> Tensor:
     """With the k-th element where sorting would put it, the smaller ones before it and the larger ones after it."""
     t = tensor(x).ravel() if axis is None else tensor(x)
     axis = -1 if axis is None else axis
-    return take_along_axis(t, np.argpartition(t._data, kth, axis=axis), axis)
+    return take_along_axis(t, constant(np.argpartition, t, kth, axis=axis), axis)
 
 
 # -- diagonals and triangles -------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import numpy as np
 from .. import ops
 from ..methods import Axis, normal
 from ..tensor import Tensor, apply, lift
-from .convert import tensor
+from .convert import constant, tensor
 from .elementwise import add, divide, exp, log, where
 from .indexing import at, diagonal, sort, take_along_axis
 from .shapes import broadcast_to, concatenate, moveaxis
@@ -77,9 +77,8 @@ def trace(x: Any, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
 def logsumexp(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """log(sum(exp(x))) over `axis`, without overflow."""
     t = tensor(x)
-    top = t._data.max(axis=axis, keepdims=True)
-    top = np.where(np.isfinite(top), top, 0)
-    return log(exp(t - top).sum(axis, keepdims)) + (top if keepdims else np.squeeze(top, axis))
+    top = constant(np.nan_to_num, constant(np.max, t, axis=axis, keepdims=True), nan=0, posinf=0, neginf=0)
+    return log(exp(t - top).sum(axis, keepdims)) + (top if keepdims else top.squeeze(axis))
 
 
 # -- medians -----------------------------------------------------------------------------------------------------------------

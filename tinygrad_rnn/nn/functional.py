@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..functions import abs, exp, log, logaddexp, maximum, minimum, moveaxis, where
+from ..functions.convert import constant
 from ..tensor import Tensor, lift
 from .init import generator
 
@@ -20,14 +21,14 @@ def linear(x: Any, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """exp(x) / sum(exp(x)) along an axis; x may be as large as it likes."""
     x = lift(x)
-    e = exp(x - np.max(x._data, axis=axis, keepdims=True))
+    e = exp(x - constant(np.max, x, axis=axis, keepdims=True))
     return e / e.sum(axis, keepdims=True)
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """log(softmax(x)) along an axis, without taking the logarithm of a number that has vanished."""
     x = lift(x)
-    below: Tensor = x - np.max(x._data, axis=axis, keepdims=True)
+    below: Tensor = x - constant(np.max, x, axis=axis, keepdims=True)
     return below - log(exp(below).sum(axis, keepdims=True))
 
 

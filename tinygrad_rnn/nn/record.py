@@ -27,14 +27,24 @@ class Collector:
         self.nodes: list[Tensor] = []
         self.behind = behind
 
-    def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...]) -> None:
+    def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> None:
         """An op has made a node."""
         self.nodes.append(node)
         if self.behind is not None:
-            self.behind.value(node, op, inputs)
+            self.behind.value(node, op, inputs, params)
+
+    def constant(self, *made: Any) -> None:
+        """A Tensor without history was made: no business of this class, nor is the rest."""
+        if self.behind is not None:
+            self.behind.constant(*made)
+
+    def looked(self, function: Any) -> None:
+        """A function has looked at values."""
+        if self.behind is not None:
+            self.behind.looked(function)
 
     def walking(self, order: Sequence[Tensor]) -> AbstractContextManager[None]:
-        """A cell walks a graph back: no business of this class, nor is the rest."""
+        """A cell walks a graph back."""
         return nullcontext() if self.behind is None else self.behind.walking(order)
 
     def arrived(self, g: Any, node: Tensor) -> None:

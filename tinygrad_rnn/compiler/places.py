@@ -1,0 +1,178 @@
+"""Where the values of a loop live: in a stack with a row per step, if another stage reads them, or in a buffer used again.
+
+A value may be part of a larger one: a piece of a split is a view of the whole, and what is concatenated is written where it
+belongs in the first place.
+"""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, NamedTuple
+
+from .program import CARRY, STATE, Node, elementwise
+from .schedule import BACKWARD, FORWARD, LOOPS, Rolled, last_use
+
+View = tuple[str, Any]  # ("getitem", key), ("reshape", shape), ("transpose", axes)
+
+
+class Buffer:
+    """Memory of one shape: for one step, or with `stacked` for all of them (a state's has one more, the first)."""
+
+    def __init__(self, node: Node, stacked: bool, state: bool = False) -> None:
+        self.node, self.stacked, self.state = node, stacked, state
+        self.shape, self.dtype = node.shape, node.dtype
+
+
+class Place(NamedTuple):
+    """A buffer, and the way from it to the value."""
+
+    buffer: Buffer
+    views: tuple[View, ...] = ()
+    old: bool = False  # the state before the step
+
+
+def view_of(node: Node) -> View | None:
+    """The view that a node is of its argument, if it is one."""
+    if node.op == "getitem":
+        return "getitem", node.params["key"]
+    if node.op == "transpose":
+        return "transpose", tuple(node.params["axes"])
+    if node.op == "reshape" and splits_last(node.args[0].shape, node.shape):
+        return "reshape", node.shape
+    return None
+
+
+def splits_last(shape: tuple[int, ...], new: tuple[int, ...]) -> bool:
+    """Does a reshape cut the last axis, or join what was cut from it? The first can be done to any view."""
+    k = len(shape) - 1
+    return k >= 0 and new[:k] == shape[:k] and prod(new[k:]) == shape[k]
+
+
+class Places:
+    """The places of all values of both loops."""
+
+    def __init__(self, rolled: Rolled, staged: dict[Node, str]) -> None:
+        self.staged = staged
+        self.of: dict[Node, Place] = {}
+        self.copies: dict[str, list[tuple[Node, Place]]] = {FORWARD: [], BACKWARD: []}  # at the end of a step
+        self.temporary: list[Buffer] = []
+        self.body = {loop: [n for n, s in staged.items() if s == loop and n.args] for loop in LOOPS}
+        self.base = {n: self._base(n) for loop in LOOPS for n in self.body[loop]}
+        self.stored = self._stored(rolled)
+        self.states = [Buffer(new, True, True) for new in rolled.new]
+        self.carries = [Buffer(carry, False) for carry in rolled.carries]
+        for buffer, old in zip(self.states, rolled.states, strict=True):
+            self.of[old] = Place(buffer, old=True)
+        for buffer, carry in zip(self.carries, rolled.carries, strict=True):
+            self.of[carry] = Place(buffer)
+        for buffer, new in zip(self.states, rolled.new, strict=True):
+            self._settle(new, Place(buffer), FORWARD)
+        for loop in LOOPS:
+            if loop == BACKWARD:
+                self._carry_back(rolled)
+            self._join(loop)
+            self._rest(loop)
+
+    def _base(self, node: Node) -> Node:
+        while view_of(node) is not None and self.staged.get(node.args[0]) == self.staged[node]:
+            node = node.args[0]
+        return node
+
+    def _stored(self, rolled: Rolled) -> set[Node]:
+        """The values of a loop that are read outside of it."""
+        wanted = set(rolled.outputs.values()) | ({rolled.dx} if rolled.dx is not None else set())
+        for node, where in self.staged.items():
+            for x in node.args:
+                if self.staged[x] in LOOPS and self.staged[x] != where:
+                    wanted.add(x)
+        wanted |= {node for node in rolled.totals if node is not None}
+        return {self.base.get(n, n) for n in wanted if self.staged.get(n) in LOOPS}
+
+    def _settle(self, node: Node, place: Place, loop: str) -> None:
+        """A value is to be at this place: computed there, or copied to it."""
+        if self.staged[node] == loop and node.args and node not in self.of and view_of(node) is None:
+            self.of[node] = place
+        else:
+            self.copies[loop].append((node, place))
+
+    def _carry_back(self, rolled: Rolled) -> None:
+        """A new carry is written over the old one, if nothing reads that any more."""
+        body = self.body[BACKWARD]
+        last = last_use(body, self.base)
+        at = {n: i for i, n in enumerate(body)}
+        for buffer, carry, new in zip(self.carries, rolled.carries, rolled.back, strict=True):
+            if new is carry:
+                continue
+            read, made = last.get(carry, -1), at.get(new, -1)
+            if new in at and (read < made or (read == made and elementwise(new) and new.shape == carry.shape)):
+                self._settle(new, Place(buffer), BACKWARD)
+            else:
+                self.copies[BACKWARD].append((new, Place(buffer)))
+
+    def _join(self, loop: str) -> None:
+        """What is concatenated is computed in its part of the whole."""
+        for whole in reversed(self.body[loop]):
+            if whole.op != "concatenate":
+                continue
+            if whole not in self.of:
+                self.of[whole] = Place(self._new(whole, whole in self.stored))
+            for key, part in parts(whole):
+                self._settle_part(part, self.of[whole], key, loop)
+
+    def _settle_part(self, part: Node, whole: Place, key: Any, loop: str) -> None:
+        place = Place(whole.buffer, (*whole.views, ("getitem", key)))
+        if part.op == "reshape" and splits_last(part.shape, part.args[0].shape):  # x (N, 3, H) written as (N, 3 * H)
+            inner = part.args[0]
+            if self._free(inner, loop):
+                self.of[inner] = Place(whole.buffer, (*place.views, ("reshape", inner.shape)))
+                self.of[part] = place
+        elif self._free(part, loop) and view_of(part) is None:
+            self.of[part] = place
+
+    def _free(self, node: Node, loop: str) -> bool:
+        return self.staged.get(node) == loop and bool(node.args) and node not in self.of
+
+    def _new(self, node: Node, stacked: bool) -> Buffer:
+        buffer = Buffer(node, stacked)
+        if not stacked:
+            self.temporary.append(buffer)
+        return buffer
+
+    def _rest(self, loop: str) -> None:
+        """Everything else, in the order in which it is computed; memory is used again when its last reader is through."""
+        body = self.body[loop]
+        last = last_use(body, self.base)
+        last |= {self.base.get(n, n): len(body) for n, _ in self.copies[loop]}
+        spare: list[tuple[int, Buffer]] = []  # from when on a buffer may be used
+        for i, node in enumerate(body):
+            if node in self.of:
+                continue
+            view = view_of(node)
+            if view is not None and node.args[0] in self.of:
+                of = self.of[node.args[0]]
+                self.of[node] = Place(of.buffer, (*of.views, view), of.old)
+                continue
+            if self.base[node] in self.stored:
+                self.of[node] = Place(self._new(node, True))
+                continue
+            buffer = next(
+                (b for free, b in spare if (b.shape, b.dtype) == (node.shape, node.dtype) and (free < i or (free == i and elementwise(node) and node.op != "where"))),
+                None,
+            )
+            if buffer is None:
+                buffer = self._new(node, False)
+            spare = [(free, b) for free, b in spare if b is not buffer]
+            spare.append((last.get(node, i), buffer))
+            self.of[node] = Place(buffer)
+
+
+def parts(whole: Node) -> list[tuple[Any, Node]]:
+    """The arguments of a concatenation, each with its index in the whole."""
+    axis, start, found = whole.params["axis"], 0, []
+    for x in whole.args:
+        found.append(((*(slice(None),) * axis, slice(start, start + x.shape[axis])), x))
+        start += x.shape[axis]
+    return found
+
+
+__all__ = ["CARRY", "STATE", "Buffer", "Place", "Places", "View", "parts", "view_of"]

@@ -1,0 +1,61 @@
+"""From one step to all of them: the gradient of what every step reads is a sum over time, taken at the end where it can be."""
+
+from __future__ import annotations
+
+from .program import CONSTANT, Node, Program
+from .schedule import Rolled
+from .trace import Step
+
+
+def roll(program: Program, step: Step) -> Rolled:
+    """The program of all steps."""
+    zero = {h: program.make("broadcast_to", program.constant(h.dtype.type(0).reshape(())), shape=h.shape) for h in step.states}
+    found = step.gradients
+    back = tuple(found.get(h, zero[h]) for h in step.states) if step.carries else ()
+    return Rolled(
+        step.given,
+        step.states,
+        tuple(step.externals.values()),
+        step.new,
+        step.outputs,
+        step.seeds,
+        step.carries,
+        back,
+        found.get(step.given["x"]),
+        tuple(total(program, found[e]) if e in found else None for e in step.externals.values()),
+    )
+
+
+def total(program: Program, g: Node) -> Node:
+    """The sum over all steps of what one step gives."""
+    make = program.make
+    if g.op in ("add", "sub") and g.args[0].shape == g.args[1].shape:
+        node = make(g.op, *(total(program, x) for x in g.args))
+    elif g.op == "neg":
+        node = make("neg", total(program, g.args[0]))
+    elif g.op == "mul" and g.args[1].rank == CONSTANT and g.args[0].shape == g.shape:
+        node = make("mul", total(program, g.args[0]), g.args[1])
+    elif g.op == "reshape":
+        node = make("reshape", total(program, g.args[0]), **g.params)
+    elif g.op == "matmul" and turned(g.args[0]):
+        node = make("product", g.args[0].args[0], g.args[1])  # sum of a.T @ b: one product of long matrices
+    elif g.op == "transpose" and g.args[0].op == "matmul" and turned(g.args[0].args[0]) and len(g.shape) == 2:
+        a, b = g.args[0].args
+        node = make("product", b, a.args[0])
+    elif g.op == "transpose":
+        node = make("transpose", total(program, g.args[0]), **g.params)
+    elif g.op == "sum":
+        axes = g.params["axis"]
+        node = make("total", g.args[0], axes=axes)
+        if g.params["keepdims"]:
+            node = make("reshape", node, shape=g.shape)
+    else:
+        node = make("total", g, axes=())
+    if node.name is None and node.args:
+        node.name = g.name
+    return node
+
+
+def turned(x: Node) -> bool:
+    """Is this the transpose of a matrix?"""
+    return x.op == "transpose" and len(x.shape) == 2

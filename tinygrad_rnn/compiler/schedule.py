@@ -1,0 +1,115 @@
+"""When each value is computed. What does not depend on the state leaves the loop; so does what the loop does not need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from ..ops import basic
+from .program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, elementwise, ordered
+
+ONCE, BEFORE, FORWARD, OUTPUT, BETWEEN, BACKWARD, AFTER, LAST = STAGES = (
+    "once", "before", "forward", "output", "between", "backward", "after", "result",
+)  # fmt: skip
+LOOPS = (FORWARD, BACKWARD)
+WHY = {
+    ONCE: "depends on the parameters alone: computed once",
+    BEFORE: "depends on the input alone: all steps at once, before the loop",
+    FORWARD: "the next state depends on it: in the forward loop",
+    OUTPUT: "depends on the states, and no state on it: all steps at once, after the forward loop",
+    BETWEEN: "depends on no gradient that is carried: all steps at once, before the backward loop",
+    BACKWARD: "the gradient that is carried depends on it: in the backward loop",
+    AFTER: "depends on the gradient carried, which does not depend on it: all steps at once, after the backward loop",
+    LAST: "summed over all steps, at the end",
+}
+
+
+class Rolled(NamedTuple):
+    """The program of a whole sequence: a step, with what is made of it over time."""
+
+    given: dict[str, Node]
+    states: tuple[Node, ...]  # the old ones: given
+    externals: tuple[Node, ...]  # given
+    new: tuple[Node, ...]
+    outputs: dict[str, Node]
+    seeds: dict[str, Node]  # given
+    carries: tuple[Node, ...]  # given
+    back: tuple[Node, ...]  # what the carries become; () if there is no way back
+    dx: Node | None
+    totals: tuple[Node | None, ...]  # of the externals: gradients summed over all steps
+
+    def forward_roots(self) -> list[Node]:
+        """What the forward pass is for."""
+        return [*self.new, *self.outputs.values()]
+
+    def backward_roots(self) -> list[Node]:
+        """What the backward pass is for."""
+        return [*self.back, *(node for node in (self.dx, *self.totals) if node is not None)]
+
+
+def batchable(node: Node) -> bool:
+    """Can this be computed for all time steps at once, with time as a new first axis?"""
+    if elementwise(node) or node.op in ("sum", "mean", "max", "min", "prod", "reshape", "transpose", "broadcast_to"):
+        return True
+    if node.op == "getitem":
+        return basic(node.params["key"])
+    if node.op in ("concatenate", "stack"):
+        return True
+    if node.op in ("np.max", "np.min"):
+        return isinstance(node.params.get("axis"), int) and node.params["axis"] < 0 and node.params.get("keepdims", False)
+    return node.op == "matmul" and min(len(x.shape) for x in node.args) >= 2
+
+
+def stages(rolled: Rolled) -> dict[Node, str]:
+    """The stage of every node, in an order in which they can be computed."""
+    feeds_state, feeds_carry = set(ordered(rolled.new)), set(ordered(rolled.back))
+    shown = set(ordered(rolled.outputs.values()))
+    found: dict[Node, str] = {}
+    for node in ordered(rolled.forward_roots() + rolled.backward_roots()):
+        found[node] = stage(node, found, feeds_state, feeds_carry, shown)
+    return found
+
+
+def stage(node: Node, found: dict[Node, str], feeds_state: set[Node], feeds_carry: set[Node], shown: set[Node]) -> str:
+    """The stage of a node whose arguments have theirs."""
+    if node.rank == CONSTANT:
+        return ONCE
+    if node.rank == RESULT:
+        return LAST
+    at_once = not node.args or batchable(node)
+    if node.rank == INPUT:
+        return BEFORE if at_once and all(found[x] in (ONCE, BEFORE) for x in node.args) else FORWARD
+    if node.rank == STATE:
+        if node in feeds_state or not at_once or not node.args:
+            return FORWARD
+        return OUTPUT if node in shown else BETWEEN
+    if node.rank == SEED:
+        return BETWEEN if at_once and all(found[x] != BACKWARD for x in node.args) else BACKWARD
+    assert node.rank == CARRY
+    return BACKWARD if node in feeds_carry or not at_once or not node.args else AFTER
+
+
+def table(staged: dict[Node, str], name: dict[Node, str]) -> str:
+    """The schedule as text: for each stage why it is one, and the values that are computed in it."""
+    lines = []
+    for each in STAGES:
+        nodes = [n for n, where in staged.items() if where == each and n.args]
+        if nodes:
+            lines.append(f"{each}: {WHY[each]}")
+            lines += [f"    {name[n]:<16} = {written(n, name)}" for n in nodes]
+    return "\n".join(lines)
+
+
+def written(node: Node, name: dict[Node, str]) -> str:
+    """An op on named values."""
+    params = [f"{k}={v}" for k, v in node.params.items()]
+    return f"{node.op}({', '.join([*(name[x] for x in node.args), *params])})"
+
+
+def last_use(body: Iterable[Node], base: dict[Node, Node]) -> dict[Node, int]:
+    """For every value, the place in the body where it, or a view of it, is read last."""
+    found: dict[Node, int] = {}
+    for i, node in enumerate(body):
+        for x in node.args:
+            found[base.get(x, x)] = i
+    return found
