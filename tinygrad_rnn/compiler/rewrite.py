@@ -243,14 +243,12 @@ class Scaling:
         self.program, self.reading = program, reading
         self.swap: dict[Node, Node] = {}  # slices of what was scaled elsewhere
 
-    def times(self, x: Node, s: Node) -> Node | None:
-        """x * s, or None if that would cost a multiplication at every step."""
+    def times(self, x: Node, s: Node, shared: bool = False) -> Node | None:
+        """x * s, or None if that would cost a multiplication at every step; `shared`: whatever else reads x is seen to."""
         make = self.program.make
         if x.rank < STATE:
-            if x.op == "add":
-                return make("add", *(self.scaled(y, s) for y in x.args))
-            return self.scaled(x, s)
-        if len(self.reading.get(x, ())) > 1 and x.op != "getitem":
+            return (self.times_slice(x, s) if x.op == "getitem" else None) or self.scaled(x, s)
+        if len(self.reading.get(x, ())) > 1 and x.op != "getitem" and not shared:
             return None
         if x.op == "add":
             parts = [self.times(y, s) for y in x.args]
@@ -281,7 +279,7 @@ class Scaling:
     def times_slice(self, x: Node, s: Node) -> Node | None:
         """Some columns times s: all of them times s there and 1 elsewhere, if the rest is read in other slices only."""
         cut, whole = sliced(x), x.args[0]
-        if cut is None or cut[0] != 1 or len(whole.shape) != 2 or s.op != "constant" or whole in self.swap.values():
+        if cut is None or cut[0] != 1 or len(whole.shape) != 2 or s.op != "constant":
             return None
         rest = [n for n in self.reading[whole] if n is not x]
         others = [sliced(n) for n in rest]
@@ -289,7 +287,7 @@ class Scaling:
             return None
         vector = np.ones(whole.shape[1], x.dtype)
         vector[cut[1] : cut[2]] = s.value
-        by = self.times(whole, self.program.constant(vector)) if whole.rank >= STATE else self.scaled(whole, self.program.constant(vector))
+        by = self.times(whole, self.program.constant(vector), shared=True)
         if by is None:
             return None
         for n in rest:
