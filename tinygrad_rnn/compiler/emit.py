@@ -17,7 +17,7 @@ import numpy as np
 
 from .places import Buffer, Place, Places, parts, view_of
 from .program import CONSTANT, Node, elementwise, forward
-from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, LOOPS, ONCE, OUTPUT, WHY, Rolled, stages
+from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, LOOPS, ONCE, OUTPUT, STAGES, WHY, Rolled, stages
 from .text import direct, lifted, written
 
 TOOLS = {name: getattr(np, name) for name in ("broadcast_to", "concatenate", "copyto", "dot", "empty", "matmul", "ones", "stack")}
@@ -61,7 +61,7 @@ class Emitter:
         self.names: dict[Any, str] = {}
         self.saved: dict[str, None] = {}
         self.reading = self.readers()
-        self.position = {node: i for i, node in enumerate(self.staged)}
+        self.position = {node: (STAGES.index(stage), i) for i, (node, stage) in enumerate(self.staged.items())}
         self.functions: list[str] = []
         elements = max(prod(b.shape) for b in self.places.states)
         self.chunk = max(1, CACHE // max(elements, 1))
