@@ -41,6 +41,7 @@ class Scope:
         self.name, self.parent = name, parent
         self.lines: list[str] = []
         self.known: dict[Any, str] = {}  # what has a name here
+        self.own: set[Node] = set()  # the arrays that were made here
         self.arguments: list[tuple[str, str, bool]] = []  # of a function for some steps: name, what is passed, a row per step?
 
 
@@ -61,6 +62,7 @@ class Emitter:
         self.names: dict[Any, str] = {}
         self.saved: dict[str, None] = {}
         self.reading = self.readers()
+        self.later: set[Node] = set()  # what is left to a function for some steps
         self.position = {node: (STAGES.index(stage), i) for i, (node, stage) in enumerate(self.staged.items())}
         self.functions: list[str] = []
         elements = max(prod(b.shape) for b in self.places.states)
@@ -304,6 +306,7 @@ class Emitter:
                 text = self.at_once(node, joined)
             if text:
                 self.scope.known[node] = self.name(node)
+                self.scope.own.add(node)
                 self.line(f"{self.scope.known[node]} = {text}")
 
     def readers(self) -> dict[Node, list[Node]]:
@@ -377,16 +380,17 @@ class Emitter:
         if spare is not None and isinstance(function, np.ufunc):
             self.line(f"{self.library(function, function.__name__)}({', '.join([*texts, self.scope.known[spare]])})")
             self.scope.known[node] = self.scope.known[spare]
+            self.scope.own.add(node)
             return ""
         return self.expression(node, texts, 1)
 
     def spare(self, node: Node) -> Node | None:
         """An argument that nothing reads any more, whose memory the result can take."""
         for x in node.args:
-            fits = (x.shape, x.dtype) == (node.shape, node.dtype) and x in self.scope.known and x.rank != CONSTANT
+            fits = (x.shape, x.dtype) == (node.shape, node.dtype) and x in self.scope.own and x.rank != CONSTANT
             made = x.args and x not in self.places.of and x.op not in ("getitem", "reshape", "transpose", "broadcast_to")
             if fits and made and all(
-                self.position[r] <= self.position[node] and r is not x and r.op not in ("getitem", "reshape", "transpose")
+                self.position[r] <= self.position[node] and r not in self.later and r is not x and r.op not in ("getitem", "reshape", "transpose")
                 for r in self.reading[x]
             ):  # fmt: skip
                 return x
@@ -430,10 +434,10 @@ class Emitter:
             self.loop(loop)
             return
         outer, inner = self.scope, Scope(name, self.scope)
-        inside = self.inside(before, loop)
+        self.later = inside = self.inside(before, loop)
         for stage, wanted in before:
             self.section(stage, wanted - inside)
-        self.scope = inner
+        self.scope, self.later = inner, set()
         for stage, wanted in before:
             self.section(stage, wanted & inside)
         self.loop(loop)
