@@ -558,7 +558,7 @@ class Emitter:
         if isinstance(function, np.ufunc):
             return [f"{self.library(function, function.__name__)}({', '.join([*texts, out])})"]
         if op == "matmul":
-            plain = len(node.args[0].shape) == len(node.args[1].shape) == 2 and not part
+            plain = len(node.args[0].shape) == 2 >= len(node.args[1].shape) and not part
             return [f"{'dot' if plain else 'matmul'}({texts[0]}, {texts[1]}, {out})"]
         if op == "where":
             return [f"copyto({out}, {texts[2]})", f"copyto({out}, {texts[1]}, 'same_kind', {texts[0]})"]

@@ -52,7 +52,8 @@ class Node:
 def elementwise(node: Node) -> bool:
     """Does each element of the result depend on the same element of each argument alone?"""
     if node.op.startswith("np."):
-        return isinstance(getattr(np, node.op[3:]), np.ufunc)
+        function = getattr(np, node.op[3:])
+        return isinstance(function, np.ufunc) and function.signature is None
     return node.op in ELEMENTWISE
 
 
@@ -126,7 +127,7 @@ class Program:
             shape, dtype = infer(op, args, params)
             rank = RESULT if op in SUMS else max(x.rank for x in args)
             node = self.known[key] = Node(op, args, params, shape, dtype, rank)
-            if all(x.op == "constant" for x in args) and op != "astype":
+            if all(x.op == "constant" for x in args):
                 result = forward(op)(*(x.value for x in args), **params)
                 self.known[key] = node = self.constant(np.asarray(result))
         return node
@@ -168,6 +169,8 @@ class Program:
             for this, other in ((x, y), (y, x)):
                 if filled(this, neutral) and other.dtype == dtype and not other.is_number:
                     return self.make("broadcast_to", other, shape=shape)
+            if op == "mul" and y.op == "constant" and x.op == "mul" and x.args[1].op == "constant":
+                return self.make("mul", x.args[0], self.make("mul", x.args[1], y))
         elif filled(y, 0 if op == "sub" else 1) and x.dtype == dtype and not x.is_number:
             return self.make("broadcast_to", x, shape=shape)
         for i, (this, other) in enumerate(((x, y), (y, x))):
