@@ -1,7 +1,8 @@
-"""The program as NumPy code: a function for the way forward and one for the way back, each a loop over time.
+"""The program as NumPy code: a function for the way forward and one for the way back, each around a loop over time.
 
-This is the one file of the compiler that knows a language. Values at all steps are arrays with time first (`z`); within a loop
-`z_t` is the row of one step.
+Arrays of all steps have time first (`z`); within a loop `z_t` is the row of one step. Where the arrays of a whole run would not
+stay in the processor's cache, what is computed at once is computed for some steps at a time, in a function of its own.
+This and text.py are the files of the compiler that know a language.
 """
 
 from __future__ import annotations
@@ -9,18 +10,21 @@ from __future__ import annotations
 import keyword
 import re
 from collections.abc import Iterable
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..ops import TABLE
-from .places import Buffer, Place, Places, View, parts, view_of
+from .places import Buffer, Place, Places, parts, view_of
 from .program import CONSTANT, Node, elementwise, forward
-from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, LOOPS, ONCE, OUTPUT, WHY, Rolled, stages
+from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, LOOPS, ONCE, OUTPUT, STAGES, WHY, Rolled, stages
+from .text import direct, lifted, written
 
-TOOLS = {name: getattr(np, name) for name in ("copyto", "dot", "empty", "zeros")}
-TAKEN = {*keyword.kwlist, *TOOLS, "T", "saved", "zip", "reversed", "forward", "backward", "range"}
-BATCHED = (BEFORE, OUTPUT, BETWEEN, AFTER)
+TOOLS = {name: getattr(np, name) for name in ("broadcast_to", "concatenate", "copyto", "dot", "empty", "matmul", "ones", "stack")}
+TAKEN = {*keyword.kwlist, *TOOLS, "T", "saved", "zip", "range", "slice", "max", "forward", "backward", "forward_steps", "backward_steps"}
+CACHE = 1 << 16  # elements of a state that some steps may have so that what is made of them stays in the cache
+WHOLE = 64  # so many steps at once are as good as all
+HINTS = {ONCE: "w", BEFORE: "zx", FORWARD: "z", OUTPUT: "y", BETWEEN: "k", BACKWARD: "d", AFTER: "g", LAST: "total"}
 
 
 class Code(NamedTuple):
@@ -30,8 +34,19 @@ class Code(NamedTuple):
     names: dict[str, Any]
 
 
+class Scope:
+    """A function that is being written."""
+
+    def __init__(self, name: str, parent: Scope | None = None) -> None:
+        self.name, self.parent = name, parent
+        self.lines: list[str] = []
+        self.known: dict[Any, str] = {}  # what has a name here
+        self.own: set[Node] = set()  # the arrays that were made here
+        self.arguments: list[tuple[str, str, bool]] = []  # of a function for some steps: name, what is passed, a row per step?
+
+
 def emit(rolled: Rolled, title: str) -> Code:
-    """The two functions."""
+    """The functions `forward` and `backward`, and those for some steps that they call."""
     return Emitter(rolled).code(title)
 
 
@@ -42,86 +57,90 @@ class Emitter:
         self.rolled = rolled
         self.staged = stages(rolled)
         self.places = Places(rolled, self.staged)
-        self.globals: dict[str, Any] = {}
+        self.globals: dict[str, Any] = dict(TOOLS)
         self.taken = set(TAKEN)
-        self.name: dict[Any, str] = {}  # of nodes, buffers, and views of buffers
-        self.lines: list[str] = []
-        self.scope: dict[str, str] = {}  # the function that a name was made in
-        self.function = "forward"
+        self.names: dict[Any, str] = {}
         self.saved: dict[str, None] = {}
+        self.reading = self.readers()
+        self.later: set[Node] = set()  # what is left to a function for some steps
+        self.position = {node: (STAGES.index(stage), i) for i, (node, stage) in enumerate(self.staged.items())}
+        self.functions: list[str] = []
+        elements = max(prod(b.shape) for b in self.places.states)
+        self.chunk = max(1, CACHE // max(elements, 1))
+        self.ways = {"forward": Scope("forward"), "backward": Scope("backward")}
+        self.scope = self.ways["forward"]
 
-    # -- the two functions -------------------------------------------------------------------------------------------------
+    # -- the functions -----------------------------------------------------------------------------------------------------
 
     def code(self, title: str) -> Code:
         """All of the text."""
         rolled = self.rolled
-        for node in (*rolled.given.values(), *rolled.externals, *rolled.seeds.values(), *rolled.carries):
-            self.naming(node, f"{node.name}0" if node in rolled.states else f"{node.name}_T" if node in rolled.carries else None)
-        ways = [self.forward_way()]
-        if rolled.back:
-            ways.append(self.backward_way())
-        saved = "".join(f"{name}, " for name in self.saved)
-        ways[0] = ways[0].replace("SAVED", f"({saved})")
-        if rolled.back:
-            ways[1] = ways[1].replace("SAVED", f"    {saved.rstrip(', ')}{',' if len(self.saved) == 1 else ''} = saved" if saved else "    # nothing is saved")
-        imports = sorted({name for name in {**TOOLS, **self.globals} if re.search(rf"\b{name}\b", "\n".join(ways))})
-        known = {**TOOLS, **self.globals}
-        numpys = [n for n in imports if getattr(np, n, None) is known[n]]
-        head = f'"""{title}"""\n\nfrom numpy import {", ".join(numpys)}\n'
-        return Code("\n\n".join([head, *ways]), {n: known[n] for n in imports})
+        forward = self.forward_way()
+        backward = self.backward_way() if rolled.back else ""
+        saved = ", ".join(self.saved)
+        forward = forward.replace("SAVED", f"({saved}{',' if len(self.saved) == 1 else ''})")
+        backward = backward.replace("SAVED", f"{saved}{',' if len(self.saved) == 1 else ''} = saved" if saved else "pass")
+        body = "\n\n\n".join([*self.functions, forward, backward]).rstrip()
+        used = [name for name in sorted(self.globals) if re.search(rf"\b{name}\b", body)]
+        numpys = [name for name in used if getattr(np, name, None) is self.globals[name]]
+        others = [name for name in used if name not in numpys]
+        head = [f'"""{title}"""', "", f"from numpy import {', '.join(numpys)}"] + [self.comment(name) for name in others]
+        return Code("\n".join(head) + f"\n\n\n{body}\n", {name: self.globals[name] for name in used})
+
+    def comment(self, name: str) -> str:
+        """What a global name stands for."""
+        value = self.globals[name]
+        if isinstance(value, np.ndarray):
+            return f"# {name}: {value}" if not value.shape else f"# {name}: an array {value.shape}"
+        return f"# {name}: {getattr(value, '__module__', '')}.{getattr(value, '__qualname__', name)}"
 
     def forward_way(self) -> str:
         """x and the initial states in; the outputs and the final states out, and what the way back needs."""
         rolled = self.rolled
-        self.begin("forward", [*rolled.given.values(), *rolled.externals])
-        self.lines.append(f"    T = len({self.name[rolled.given['x']]})")
-        needed = self.needed(rolled.forward_roots())
+        states = {node: f"{node.name}0" for node in rolled.states}
+        head = self.begin("forward", [*rolled.given.values(), *rolled.externals], states)
+        needed = self.needed([*rolled.forward_roots(), *self.places.body[FORWARD]])
+        x = self.use(rolled.given["x"])
+        self.line(f"T = len({x})")
         self.section(ONCE, needed)
-        self.section(BEFORE, needed)
-        self.loop(FORWARD, rolled.states, self.places.states)
+        self.steps("forward_steps", FORWARD, [(BEFORE, needed)])
         self.section(OUTPUT, needed)
-        results = [self.whole(node) for node in rolled.outputs.values()]
-        finals = [f"{self.buffer(b)}[-1]" for b in self.places.states]
-        self.lines.append(f"    return [{', '.join(results)}], [{', '.join(finals)}], SAVED")
-        return "\n".join(self.lines)
+        results = ", ".join(self.use_node(node) for node in rolled.outputs.values())
+        finals = ", ".join(f"{self.use(buffer)}[-1]" for buffer in self.places.states)
+        self.line(f"return [{results}], [{finals}], SAVED")
+        return "\n".join([head, *self.scope.lines])
 
     def backward_way(self) -> str:
         """The gradients of the outputs and the final states in; those of x, the initial states and the parameters out."""
         rolled = self.rolled
-        self.begin("backward", [*rolled.seeds.values(), *rolled.carries], "saved")
-        self.lines += ["SAVED", f"    T = len({self.used_first()})"]
-        done = self.needed(rolled.forward_roots())
-        self.section(ONCE, set(self.staged) - done)
-        self.section(BEFORE, set(self.staged) - done)
-        self.section(BETWEEN, set(self.staged))
-        self.loop(BACKWARD, rolled.carries, self.places.carries)
-        self.section(AFTER, set(self.staged))
-        self.section(LAST, set(self.staged))
-        dx = "None" if rolled.dx is None else self.whole(rolled.dx)
-        carries = ", ".join(self.buffer(b) for b in self.places.carries)
-        totals = ", ".join("None" if g is None else self.total(g) for g in rolled.totals)
-        self.lines.append(f"    return {dx}, [{carries}], [{totals}]")
-        return "\n".join(self.lines)
+        finals = {node: f"{node.name}_T" for node in rolled.carries}
+        head = self.begin("backward", [*rolled.seeds.values(), *rolled.carries], finals, "saved")
+        self.line("SAVED")
+        self.line(f"T = len({self.use(rolled.given['x'])})")
+        rest = set(self.staged) - self.needed([*rolled.forward_roots(), *self.places.body[FORWARD]])
+        self.section(ONCE, rest)
+        self.steps("backward_steps", BACKWARD, [(BEFORE, rest), (BETWEEN, rest)])
+        self.section(AFTER, rest)
+        self.section(LAST, rest)
+        dx = "None" if rolled.dx is None else self.use_node(rolled.dx)
+        carries = ", ".join(self.use(buffer) for buffer in self.places.carries)
+        totals = ", ".join("None" if g is None else self.use_node(g) for g in rolled.totals)
+        self.line(f"return {dx}, [{carries}], [{totals}]")
+        return "\n".join([head, *self.scope.lines])
 
-    def used_first(self) -> str:
-        """Something saved whose length is T."""
-        name = self.name[self.rolled.given["x"]]
-        self.saved[name] = None
-        return name
-
-    def begin(self, function: str, arguments: Iterable[Node], first: str = "") -> None:
-        """The head of a function."""
-        self.function = function
+    def begin(self, name: str, arguments: Iterable[Node], called: dict[Node, str], first: str = "") -> str:
+        """The head of a function, which becomes the one that is written."""
+        self.scope = self.ways[name]
         names = [first] if first else []
         for node in arguments:
-            names.append(self.name[node])
-            self.scope[self.name[node]] = function
-        self.lines = [f"def {function}({', '.join(names)}):"]
+            names.append(self.name(node, called.get(node)))
+            self.scope.known[node] = names[-1]
+        return f"def {name}({', '.join(names)}):"
 
-    def needed(self, roots: list[Node]) -> set[Node]:
-        """What the forward pass has to compute: for its results, and in its loop."""
+    def needed(self, roots: Iterable[Node]) -> set[Node]:
+        """The roots and all that they are made of."""
         seen: set[Node] = set()
-        stack = [*roots, *self.places.body[FORWARD]]
+        stack = list(roots)
         while stack:
             node = stack.pop()
             if node not in seen:
@@ -129,378 +148,427 @@ class Emitter:
                 stack += node.args
         return seen
 
+    def line(self, text: str) -> None:
+        """A line of the function that is being written."""
+        self.scope.lines.append(f"    {text}")
+
     # -- names -------------------------------------------------------------------------------------------------------------
 
-    def naming(self, key: Any, wish: str | None = None) -> str:
-        """A name of its own for a node or a buffer."""
-        if key not in self.name:
-            hint = wish or (key.node.name if isinstance(key, Buffer) else key.name) or self.hint(key)
-            base = re.sub(r"\W+", "_", hint, flags=re.ASCII)
-            base = f"v{base}" if not base or base[0].isdigit() else base
-            name, i = base, 2
-            while name in self.taken:
-                name, i = f"{base}{i}", i + 1
-            self.taken.add(name)
-            self.name[key] = name
-        return self.name[key]
+    def name(self, key: Any, wish: str | None = None) -> str:
+        """The name of a node, a buffer or a view, the same in every function."""
+        if key not in self.names:
+            self.names[key] = self.unique(wish or self.hint(key))
+        return self.names[key]
 
-    def hint(self, node: Any) -> str:
+    def unique(self, wish: str) -> str:
+        """A name that nothing else has."""
+        base = re.sub(r"\W+", "_", wish, flags=re.ASCII)
+        base = f"v{base}" if not base or not base[0].isalpha() else base
+        name, i = base, 2
+        while name in self.taken:
+            name, i = f"{base}{i}" if not base[-1].isdigit() else f"{base}_{i}", i + 1
+        self.taken.add(name)
+        return name
+
+    def hint(self, key: Any) -> str:
         """A name for a value that nobody has named."""
-        node = node.node if isinstance(node, Buffer) else node
+        node = key.node if isinstance(key, Buffer) else key
+        if node.name:
+            return str(node.name)
         if node.op == "transpose" and node.args[0].name:
             return f"{node.args[0].name}_T"
-        if node.rank == CONSTANT:
-            return "w"
-        return "z" if node.rank <= 2 else "k" if node.rank == 3 else "d"
+        return HINTS[self.staged[node]]
 
-    def use(self, name: str) -> str:
-        """A name that is read; one made on the way forward has to be saved for the way back."""
-        if self.function == "backward" and self.scope.get(name) == "forward":
+    def use(self, key: Any) -> str:
+        """The text for something that has a name; what is known outside only is passed in, or saved for the way back."""
+        scope = self.scope
+        if key in scope.known:
+            return scope.known[key]
+        if scope.parent is not None:
+            name = self.name(key, self.row_name(key))
+            self.scope = scope.parent
+            passed = self.use(key)
+            self.scope = scope
+            scope.arguments.append((name, passed, self.timed(key)))
+            scope.known[key] = name
+            return name
+        if isinstance(key, tuple) and key[0] in ("old", "new"):
+            return f"{self.use(key[1])}{'[:-1]' if key[0] == 'old' else '[1:]'}"
+        if scope.name == "backward" and key in self.ways["forward"].known:
+            name = self.ways["forward"].known[key]
             self.saved[name] = None
+            scope.known[key] = name
+            return name
+        if isinstance(key, Buffer):
+            return self.allocate(key)
+        raise AssertionError(f"{key} is not known in {scope.name}")
+
+    def row_name(self, key: Any) -> str | None:
+        """The name of a state's rows in a function for some steps."""
+        if isinstance(key, tuple) and key[0] in ("old", "new"):
+            return f"{key[1].node.name or 's'}_{key[0]}"
+        return None
+
+    def timed(self, key: Any) -> bool:
+        """Has this a row for each step?"""
+        if isinstance(key, Buffer):
+            return key.stacked
+        return isinstance(key, tuple) or (key.rank != CONSTANT and key not in self.rolled.carries)
+
+    def allocate(self, buffer: Buffer) -> str:
+        """Memory: for all steps where the function begins, for one within the function that loops."""
+        lead = [f"T + {1}" if buffer.state else "T"] if buffer.stacked else []
+        wish = f"{buffer.node.name or 's'}s" if buffer.state else None
+        name = self.name(buffer, wish)
+        shape = ", ".join([*lead, *map(str, buffer.shape)])
+        self.line(f"{name} = empty(({shape}{',' if len(lead) + len(buffer.shape) == 1 else ''}), {str(buffer.dtype)!r})")
+        self.scope.known[buffer] = name
         return name
 
-    def make(self, key: Any, text: str, wish: str | None = None) -> str:
-        """Bind a name in the function that is being written."""
-        name = self.naming(key, wish)
-        self.scope[name] = self.function
-        self.lines.append(f"    {name} = {text}")
-        return name
-
-    def buffer(self, buffer: Buffer) -> str:
-        """The name of a buffer, made when it is first asked for."""
-        if buffer not in self.name:
-            lead = ("T + 1, " if buffer.state else "T, ") if buffer.stacked else ""
-            shape = lead + ", ".join(map(str, buffer.shape))
-            wish = f"{buffer.node.name or 's'}s" if buffer.state else None
-            if buffer in self.places.carries:
-                wish = buffer.node.name
-            self.make(buffer, f"empty(({shape.strip(', ')}{',' if shape.count(',') == 0 else ''}), {str(buffer.dtype)!r})", wish)
-        return self.use(self.name[buffer])
-
-    def library(self, function: Any, name: str) -> str:
+    def library(self, function: Any, wish: str) -> str:
         """The name of a function that the program calls."""
-        name = name if name not in self.taken or self.globals.get(name) is function else f"{name}_"
-        self.taken.add(name)
+        for name, known in self.globals.items():
+            if known is function:
+                return name
+        name = self.unique(wish)
         self.globals[name] = function
         return name
 
-    # -- values ------------------------------------------------------------------------------------------------------------
-
-    def literal(self, node: Node, beside: Node | None = None) -> str:
-        """A constant: a number as it is, an array under a name."""
-        if node.is_number:
-            return repr(node.value)
-        key = ("literal", node)
-        if key not in self.name:
-            self.name[key] = self.naming(node, "constant")
-            self.globals[self.name[key]] = node.value
-        return self.name[key]
-
-    def number(self, node: Node, result: Any) -> str:
-        """A number within a loop: as an array without axes it need not be converted at every step."""
-        dtype = np.dtype(result)
-        if dtype.kind != "f":
-            return repr(node.value)
-        key = ("number", node, dtype.str)
-        if key not in self.name:
-            text = re.sub(r"\W", "_", repr(node.value)).replace("__", "_minus_") if node.value is not None else "n"
-            self.name[key] = self.unique(f"n{text}")
-            self.globals[self.name[key]] = np.array(node.value, dtype)
-        return self.name[key]
-
-    def unique(self, base: str) -> str:
-        """A name that is not taken."""
-        name, i = base, 2
-        while name in self.taken:
-            name, i = f"{base}_{i}", i + 1
-        self.taken.add(name)
-        return name
-
-    def whole(self, node: Node) -> str:
-        """A value at all steps, or one that is the same at all of them."""
-        if node.op == "constant":
-            return self.literal(node)
-        if self.staged[node] in LOOPS and node in self.places.of:
-            return self.stack(self.places.of[node], node)
-        if node not in self.name:
-            raise AssertionError(f"{node} is not known here")
-        return self.use(self.name[node])
-
-    def stack(self, place: Place, node: Node) -> str:
-        """The rows of a buffer, or a view of them."""
-        buffer = self.buffer(place.buffer)
-        if place.buffer.state:
-            buffer += "[:-1]" if place.old else "[1:]"
-        if not place.views:
-            return buffer
-        key = (self.function, place.buffer, place.old, repr(place.views))
-        if key not in self.name:
-            text = buffer
-            for view in place.views:
-                text += lifted(view)
-            self.name[key] = self.unique(self.naming(("row", node), node.name or f"{self.name[place.buffer]}_part"))
-            self.make_as(self.name[key], text)
-        return self.name[key]
-
-    def make_as(self, name: str, text: str) -> None:
-        """Bind this very name."""
-        self.scope[name] = self.function
-        self.lines.append(f"    {name} = {text}")
-
-    # -- outside of the loops ----------------------------------------------------------------------------------------------
-
-    def section(self, stage: str, wanted: set[Node]) -> None:
-        """All values of a stage that does not loop."""
-        nodes = [n for n, s in self.staged.items() if s == stage and n.args and n in wanted and n not in self.name]
-        if nodes:
-            self.lines.append(f"    # {WHY[stage]}")
-        for node in nodes:
-            self.make(node, self.once(node) if stage == ONCE else self.last(node) if stage == LAST else self.at_once(node))
-
-    def once(self, node: Node) -> str:
-        """A value without time."""
-        texts = [self.whole(x) for x in node.args]
-        if node.op == "transpose":
-            return f"{texts[0]}.transpose({tuple(node.params['axes'])}).copy()"
-        return self.expression(node, texts)
-
-    def total(self, node: Node) -> str:
-        """A sum over time that is a result."""
-        return self.whole(node)
-
-    def last(self, node: Node) -> str:
-        """A sum over time, or what is made of sums."""
-        if node.op == "total":
-            x = node.args[0]
-            axes = (0, *(a + 1 for a in node.params["axes"]))
-            if x.rank == CONSTANT:
-                return f"T * {self.whole(x)}.sum({node.params['axes']})"
-            return f"{self.whole(x)}.sum({axes})"
-        if node.op == "product":
-            a, b = (self.rows(x) for x in node.args)
-            return f"dot({a}.T, {b})"
-        return self.once(node)
-
-    def rows(self, node: Node) -> str:
-        """A value at all steps as a matrix: time and batch in one axis."""
-        if node.rank == CONSTANT:
-            text = f"broadcast_to({self.whole(node)}, (T, {', '.join(map(str, node.shape))}))"
-            self.library(np.broadcast_to, "broadcast_to")
-        else:
-            text = self.whole(node)
-        return f"{text}.reshape(-1, {node.shape[-1]})"
-
-    def at_once(self, node: Node) -> str:
-        """A value at all steps."""
-        op, args = node.op, node.args
-        if op == "matmul" and len(args[0].shape) == 2 and args[1].rank == CONSTANT and args[0].rank != CONSTANT:
-            return f"dot({self.rows(args[0])}, {self.whole(args[1])}).reshape(T, {', '.join(map(str, node.shape))})"
-        view = ("getitem", node.params["key"]) if op == "getitem" else ("transpose", node.params["axes"]) if op == "transpose" else None
-        view = ("reshape", node.shape) if op == "reshape" else view
-        if view is not None:
-            return self.whole(args[0]) + lifted(view)
-        if op == "broadcast_to":
-            self.library(np.broadcast_to, "broadcast_to")
-            return f"broadcast_to({self.aligned(args[0], len(node.shape))}, (T, {', '.join(map(str, node.shape))}))"
-        if op in ("concatenate", "stack"):
-            return self.expression(node, [self.over_time(x) for x in args], 1)
-        texts = [self.aligned(x, len(node.shape)) for x in args]
-        return self.expression(node, texts, 1)
-
-    def aligned(self, node: Node, axes: int) -> str:
-        """A value at all steps with enough axes after time to meet one of more axes."""
-        text = self.whole(node)
-        missing = axes - len(node.shape)
-        if node.rank == CONSTANT or missing <= 0:
-            return text
-        return f"{text}[:{', None' * missing}]"
-
-    def over_time(self, node: Node) -> str:
-        """A value at all steps, also if it is the same at all of them."""
-        if node.rank != CONSTANT:
-            return self.whole(node)
-        self.library(np.broadcast_to, "broadcast_to")
-        return f"broadcast_to({self.whole(node)}, (T, {', '.join(map(str, node.shape))}))"
-
-    def expression(self, node: Node, texts: list[str], lead: int = 0) -> str:
-        """An op as Python writes it, with some axes of time before those of a step."""
-        op = node.op
-        if op in ("concatenate", "stack"):
-            self.library(getattr(np, op), op)
-            return f"{op}([{', '.join(texts)}], {node.params['axis'] + lead})"
-        if op in ("sum", "mean", "max", "min", "prod"):
-            axes = tuple(a + lead for a in node.params["axis"])
-            return f"{texts[0]}.{op}({axes}, keepdims={node.params['keepdims']})"
-        signs = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "power": "**"}
-        if op in signs:
-            return f"{texts[0]} {signs[op]} {texts[1]}"
-        if op == "neg":
-            return f"-{texts[0]}"
-        if op == "getitem":
-            return f"{texts[0]}[{key_text(node.params['key'])}]"
-        if op == "reshape":
-            return f"{texts[0]}.reshape({', '.join(map(str, node.shape))})"
-        if op == "astype":
-            return f"{texts[0]}.astype({str(node.dtype)!r})"
-        return self.called(node, texts)
-
-    def called(self, node: Node, texts: list[str]) -> str:
-        """An op as a call of its function."""
-        function = forward(node.op)
-        name = getattr(function, "__name__", "")
-        name = node.op.removeprefix("np.") if not name.isidentifier() else name
-        params = {k: v for k, v in node.params.items()}
-        words = [f"{k}={self.parameter(v)}" for k, v in params.items()]
-        return f"{self.library(function, name)}({', '.join([*texts, *words])})"
-
     def parameter(self, value: Any) -> str:
-        """A static parameter, as text if it has one."""
-        if value is None or isinstance(value, bool | int | float | str) or (isinstance(value, tuple) and all(isinstance(v, int) for v in value)):
+        """A static parameter: as text where it has one, else under a name."""
+        plain = (bool, int, float, str, type(None))
+        if isinstance(value, plain) or (isinstance(value, tuple) and all(isinstance(v, plain) for v in value)):
             return repr(value)
         name = self.unique("parameter")
         self.globals[name] = value
         return name
 
-    # -- within a loop -----------------------------------------------------------------------------------------------------
+    # -- values ------------------------------------------------------------------------------------------------------------
 
-    def loop(self, loop: str, given: tuple[Node, ...], buffers: list[Buffer]) -> None:
+    def literal(self, node: Node) -> str:
+        """A constant: a number as it is, an array under a name."""
+        if node.is_number:
+            return f"({node.value!r})" if node.value < 0 else repr(node.value)
+        if node not in self.names:
+            self.globals[self.name(node, node.name or "constant")] = node.value
+        return self.names[node]
+
+    def number(self, node: Node, dtype: Any) -> str:
+        """A number within a loop: as an array without axes it need not be converted at every step."""
+        key = ("number", node, dtype.str)
+        if dtype.kind != "f":
+            return self.literal(node)
+        if key not in self.names:
+            words = {0.5: "half", 1: "one", 0: "zero", -1: "minus_one", 2: "two"}
+            self.globals[self.name(key, words.get(node.value, "number"))] = np.array(node.value, dtype)
+        return self.names[key]
+
+    def use_node(self, node: Node) -> str:
+        """A value at all steps, or one that is the same at all of them."""
+        if node.op == "constant":
+            return self.literal(node)
+        place = self.places.of.get(node)
+        return self.use(node) if place is None else self.stack(place, node)
+
+    def stack(self, place: Place, node: Node) -> str:
+        """The rows of a buffer, or a view of them."""
+        kind = "old" if place.old else "new"
+        base = self.use((kind, place.buffer) if place.buffer.state else place.buffer)
+        if not place.views:
+            return base
+        key = ("view", place.buffer, place.old, repr(place.views))
+        if key not in self.scope.known:
+            self.scope.known[key] = self.name(key, node.name or f"{self.name(place.buffer)}_part")
+            self.line(f"{self.scope.known[key]} = {base}{''.join(map(lifted, place.views))}")
+        return self.scope.known[key]
+
+    # -- all steps at once -------------------------------------------------------------------------------------------------
+
+    def section(self, stage: str, wanted: set[Node]) -> None:
+        """All values of a stage that does not loop and that are not there yet."""
+        nodes = [n for n, s in self.staged.items() if s == stage and n.args and n in wanted and n not in self.scope.known]
+        outer = self.scope.parent.known if self.scope.parent is not None else {}
+        nodes = [n for n in nodes if n not in outer]
+        if nodes:
+            self.line(f"# {WHY[stage]}")
+        joined: dict[Node, tuple[Node, Any]] = {}  # what is a part of a concatenation, computed where it belongs
+        if stage in (BETWEEN, AFTER, BEFORE, OUTPUT):
+            for whole in nodes:
+                for key, part in parts(whole) if whole.op == "concatenate" else ():
+                    if part in nodes and len(self.reading[part]) == 1 and isinstance(forward(part.op), np.ufunc):
+                        joined[part] = whole, key
+        for node in nodes:
+            if stage == LAST:
+                text = self.last(node)
+            elif stage == ONCE:
+                text = self.once(node)
+            else:
+                text = self.at_once(node, joined)
+            if text:
+                self.scope.known[node] = self.name(node)
+                self.scope.own.add(node)
+                self.line(f"{self.scope.known[node]} = {text}")
+
+    def readers(self) -> dict[Node, list[Node]]:
+        """For each node, those that read it, and itself if it is a result."""
+        found: dict[Node, list[Node]] = {n: [] for n in self.staged}
+        for node in self.staged:
+            for x in node.args:
+                found[x].append(node)
+        for node in (*self.rolled.outputs.values(), self.rolled.dx, *self.rolled.new, *self.rolled.back):
+            if node is not None:
+                found[node].append(node)
+        return found
+
+    def once(self, node: Node) -> str:
+        """A value without time."""
+        texts = [self.use_node(x) for x in node.args]
+        if node.op == "transpose":
+            return f"{texts[0]}.T.copy()" if len(node.shape) == 2 else f"{texts[0]}.transpose{tuple(node.params['axes'])}.copy()"
+        return self.expression(node, texts)
+
+    def last(self, node: Node) -> str:
+        """A sum over time, or what is made of sums."""
+        if node.op == "total":
+            x, axes = node.args[0], node.params["axes"]
+            if x.rank == CONSTANT:
+                return f"T * {self.use_node(x)}.sum({axes})"
+            if axes == (0,) and len(x.shape) == 2:
+                return f"dot(ones(T * {x.shape[0]}, {str(x.dtype)!r}), {self.rows(x)})"
+            return f"{self.use_node(x)}.sum({(0, *(a + 1 for a in axes))})"
+        if node.op == "product":
+            a, b = node.args
+            return f"dot({self.rows(a)}.T, {self.rows(b)})"
+        return self.once(node)
+
+    def rows(self, node: Node) -> str:
+        """A value at all steps as a matrix: time and batch in one axis."""
+        return f"{self.over_time(node)}.reshape(-1, {node.shape[-1]})"
+
+    def over_time(self, node: Node) -> str:
+        """A value at all steps, also if it is the same at all of them."""
+        text = self.use_node(node)
+        return text if node.rank != CONSTANT else f"broadcast_to({text}, (T, {', '.join(map(str, node.shape))}))"
+
+    def at_once(self, node: Node, joined: dict[Node, tuple[Node, Any]]) -> str:
+        """A value at all steps; an empty text if it was written into memory that has a name."""
+        op, args = node.op, node.args
+        shape = f"T, {', '.join(map(str, node.shape))}".rstrip(", ")
+        if op == "matmul" and len(args[0].shape) == 2 and args[1].rank == CONSTANT and args[0].rank != CONSTANT:
+            return f"dot({self.rows(args[0])}, {self.use_node(args[1])}).reshape({shape})"
+        if op in ("getitem", "reshape", "transpose"):
+            what = node.params["key"] if op == "getitem" else node.shape if op == "reshape" else node.params["axes"]
+            return self.over_time(args[0]) + lifted((op, what))
+        if op == "broadcast_to":
+            return f"broadcast_to({self.aligned(args[0], len(node.shape))}, ({shape}))"
+        if op == "concatenate" and any(joined.get(x, (None,))[0] is node for x in args):
+            out = self.room(node)
+            for key, part in parts(node):
+                if joined.get(part, (None,))[0] is not node:
+                    self.line(f"{out}{lifted(('getitem', key))} = {self.use_node(part)}")
+            return ""
+        if op in ("concatenate", "stack"):
+            return self.expression(node, [self.over_time(x) for x in args], 1)
+        texts = [self.aligned(x, len(node.shape)) for x in args]
+        function = forward(op)
+        if node in joined:
+            whole, key = joined[node]
+            out = f"{self.room(whole)}{lifted(('getitem', key))}"
+            self.line(f"{self.library(function, function.__name__)}({', '.join([*texts, out])})")
+            return ""
+        spare = self.spare(node)
+        if spare is not None and isinstance(function, np.ufunc):
+            self.line(f"{self.library(function, function.__name__)}({', '.join([*texts, self.scope.known[spare]])})")
+            self.scope.known[node] = self.scope.known[spare]
+            self.scope.own.add(node)
+            return ""
+        return self.expression(node, texts, 1)
+
+    def spare(self, node: Node) -> Node | None:
+        """An argument that nothing reads any more, whose memory the result can take."""
+        for x in node.args:
+            fits = (x.shape, x.dtype) == (node.shape, node.dtype) and x in self.scope.own and x.rank != CONSTANT
+            made = x.args and x not in self.places.of and x.op not in ("getitem", "reshape", "transpose", "broadcast_to")
+            if fits and made and all(
+                self.position[r] <= self.position[node] and r not in self.later and r is not x and r.op not in ("getitem", "reshape", "transpose")
+                for r in self.reading[x]
+            ):  # fmt: skip
+                return x
+        return None
+
+    def room(self, node: Node) -> str:
+        """Memory for a value at all steps that is written part by part."""
+        if node not in self.scope.known:
+            self.scope.known[node] = self.name(node)
+            shape = ", ".join(map(str, node.shape))
+            self.line(f"{self.scope.known[node]} = empty((T, {shape}), {str(node.dtype)!r})")
+        return self.scope.known[node]
+
+    def aligned(self, node: Node, axes: int) -> str:
+        """A value at all steps with enough axes after time to meet one of more axes."""
+        text, missing = self.use_node(node), axes - len(node.shape)
+        return text if node.rank == CONSTANT or missing <= 0 else f"{text}[:{', None' * missing}]"
+
+    def expression(self, node: Node, texts: list[str], lead: int = 0) -> str:
+        """An op as Python writes it, with `lead` axes of time before those of a step."""
+        found = written(node, texts, lead)
+        if found is not None:
+            return found
+        function = forward(node.op)
+        name = getattr(function, "__name__", "")
+        words = [f"{key}={self.parameter(value)}" for key, value in node.params.items()]
+        name = self.library(function, name if name.isidentifier() else node.op.removeprefix("np."))
+        return f"{name}({', '.join([*texts, *words])})"
+
+    # -- the loops ---------------------------------------------------------------------------------------------------------
+
+    def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
+        """A loop, and what is done at once before it: for all steps, or again and again for some of them."""
+        states = self.places.states if loop == FORWARD else self.places.carries
+        given = self.rolled.states if loop == FORWARD else self.rolled.carries
+        for node, buffer in zip(given, states, strict=True):
+            self.line(f"{self.use(buffer)}{'[0]' if loop == FORWARD else '[...]'} = {self.scope.known[node]}")
+        if self.chunk >= WHOLE:
+            for stage, wanted in before:
+                self.section(stage, wanted)
+            self.loop(loop)
+            return
+        outer, inner = self.scope, Scope(name, self.scope)
+        self.later = inside = self.inside(before, loop)
+        for stage, wanted in before:
+            self.section(stage, wanted - inside)
+        self.scope, self.later = inner, set()
+        for stage, wanted in before:
+            self.section(stage, wanted & inside)
+        self.loop(loop)
+        self.scope = outer
+        arguments = inner.arguments
+        head = f"def {name}({', '.join(n for n, _, _ in arguments)}):"
+        timed = next(n for n, _, t in arguments if t)
+        self.functions.append("\n".join([head, f"    T = len({timed})", *inner.lines]))
+        passed = ", ".join(f"{text}[t]" if t else text for _, text, t in arguments)
+        size = self.chunk
+        self.line(f"# {size} {'steps' if size > 1 else 'step'} at a time, so that what is made of them stays in the cache")
+        if loop == FORWARD:
+            self.line(f"for start in range(0, T, {size}):")
+            self.line(f"    t = slice(start, start + {size})")
+        else:
+            self.line(f"for stop in range(T, 0, -{size}):")
+            self.line(f"    t = slice(max(stop - {size}, 0), stop)")
+        self.line(f"    {name}({passed})")
+
+    def inside(self, before: list[tuple[str, set[Node]]], loop: str) -> set[Node]:
+        """What nobody but the loop reads."""
+        stages, reading = {stage for stage, _ in before}, self.reading
+        found: set[Node] = set()
+        for node in reversed(list(self.staged)):
+            if self.staged[node] in stages and node.args:
+                if all(self.staged[r] == loop or r in found for r in reading[node] if r is not node) and node not in reading[node]:
+                    found.add(node)
+        return found
+
+    def loop(self, loop: str) -> None:
         """One step after the other: forward with states, or back with the gradients that they carry."""
-        body = self.places.body[loop]
-        start = len(self.lines)
-        self.lines.append(f"    # {WHY[loop]}")
-        for node, buffer in zip(given, buffers, strict=True):
-            name = self.buffer(buffer)
-            self.lines.append(f"    {name}[0] = {self.name[node]}" if loop == FORWARD else f"    {name}[...] = {self.name[node]}")
-        rows: dict[str, str] = {}  # the name of a row, and what it is a row of
-        inner: list[str] = []
-        self.rows_of, self.loop_lines, self.now = rows, inner, loop
-        for node in body:
+        self.now, self.row_of, self.inner = loop, dict[str, str](), list[str]()
+        self.line(f"# {WHY[loop]}")
+        for node in self.places.body[loop]:
             self.step(node)
         for value, place in self.places.copies[loop]:
-            inner.append(f"copyto({self.spot(place, value)}, {self.value(value)})")
+            self.inner.append(f"copyto({self.spot(place, value)}, {self.value(value)})")
         if loop == FORWARD:
             for old, buffer in zip(self.rolled.states, self.places.states, strict=True):
-                key = ("old", old)
-                if key in self.name:
-                    new = self.spot(Place(buffer), self.places.staged and buffer.node)
-                    self.lines.append(f"    {self.name[key]} = {self.buffer(buffer)}[0]")
-                    inner.append(f"{self.name[key]} = {new}")
-        if not rows:
-            rows[self.unique("_t")] = "range(T)"
-        names, arrays = list(rows), list(rows.values())
+                if ("running", old) in self.scope.known:
+                    name = self.scope.known["running", old]
+                    self.line(f"{name} = {self.use(('old', buffer))}[0]")
+                    self.inner.append(f"{name} = {self.spot(Place(buffer), buffer.node)}")
         turn = "" if loop == FORWARD else "[::-1]"
-        if len(names) == 1:
-            self.lines.append(f"    for {names[0]} in {arrays[0]}{turn if arrays[0] != 'range(T)' else ''}:")
+        names, arrays = list(self.row_of), [array + turn for array in self.row_of.values()]
+        if not names:
+            self.line("for _ in range(T):")
+        elif len(names) == 1:
+            self.line(f"for {names[0]} in {arrays[0]}:")
         else:
-            self.lines.append(f"    for {', '.join(names)} in zip({', '.join(a + turn for a in arrays)}):")
-        self.lines += [f"        {line}" for line in inner or ["pass"]]
-        assert start >= 0
+            self.line(f"for {', '.join(names)} in zip({', '.join(arrays)}):")
+        for text in self.inner or ["pass"]:
+            self.line(f"    {text}")
 
-    def value(self, node: Node, beside: Any = None) -> str:
+    def value(self, node: Node, dtype: Any = None) -> str:
         """The text of a value within the loop."""
         if node.op == "constant":
-            return self.number(node, beside) if node.is_number and beside is not None else self.literal(node)
+            return self.number(node, dtype) if node.is_number and dtype is not None else self.literal(node)
         if node.rank == CONSTANT:
-            return self.use(self.name[node])
+            return self.use(node)
         place = self.places.of.get(node)
-        if place is None or self.staged[node] not in LOOPS:
-            return self.row(("row", node), node.name or self.name[node], self.use(self.name[node]))
+        if place is None:
+            return self.row(node, node.name or self.name(node), self.use(node))
         if place.old and not place.views and self.now == FORWARD:
-            key = ("old", node)
-            if key not in self.name:
-                self.name[key] = self.unique(node.name or "s")
-            return self.name[key]
+            key = ("running", node)
+            if key not in self.scope.known:
+                self.scope.known[key] = self.name(key, node.name)
+            return self.scope.known[key]
         return self.spot(place, node)
 
     def spot(self, place: Place, node: Node) -> str:
         """The text of a place within the loop: the row of a stack, or (a view of) a buffer."""
         if place.buffer.stacked:
-            array = self.stack(place, node)
-            name = node.name or self.name.get(place.buffer, "row")
-            return self.row((place.buffer, place.old, repr(place.views)), f"{name}_old" if place.old else name, array)
-        buffer = self.buffer(place.buffer)
+            hint = node.name or self.name(place.buffer)
+            key = (place.buffer, place.old, repr(place.views))
+            return self.row(key, f"{hint}_old" if place.old else hint, self.stack(place, node))
+        base = self.use(place.buffer) if place.buffer in self.places.carries else self.temporary(place.buffer)
         if not place.views:
-            return buffer
-        key = (self.function, place.buffer, repr(place.views))
-        if key not in self.name:
-            self.name[key] = self.unique(re.sub(r"\W", "_", node.name or f"{buffer}_part"))
-            self.make_as(self.name[key], buffer + "".join(map(direct, place.views)))
-        return self.name[key]
+            return base
+        key = ("view", place.buffer, repr(place.views))
+        if key not in self.scope.known:
+            self.scope.known[key] = self.name(key, node.name or f"{base}_part")
+            self.line(f"{self.scope.known[key]} = {base}{''.join(map(direct, place.views))}")
+        return self.scope.known[key]
+
+    def temporary(self, buffer: Buffer) -> str:
+        """A buffer for one step."""
+        return self.scope.known[buffer] if buffer in self.scope.known else self.allocate(buffer)
 
     def row(self, key: Any, hint: str, array: str) -> str:
         """The row of an array at this step."""
-        key = (self.now, "row", key)
-        if key not in self.name:
-            self.name[key] = self.unique(re.sub(r"\W", "_", hint) + "_t")
-        self.rows_of[self.name[key]] = array
-        return self.name[key]
+        name = self.name((self.now, "row", key), f"{hint}_t")
+        self.row_of[name] = array
+        return name
 
     def step(self, node: Node) -> None:
         """The lines that compute one value within the loop."""
-        op, lines = node.op, self.loop_lines
-        place = self.places.of[node]
-        if view_of(node) is not None and node.args[0] in self.places.of and self.places.of[node.args[0]].buffer is place.buffer:
-            return
-        if op == "reshape" and node.args[0] in self.places.of and self.places.of[node.args[0]].buffer is place.buffer:
-            return
-        out = self.spot(place, node)
+        op, place, of = node.op, self.places.of[node], self.places.of
+        if view_of(node) is not None or op == "reshape":
+            source = of.get(node.args[0])
+            if source is not None and source.buffer is place.buffer:
+                return
         if op == "concatenate":
             for key, part in parts(node):
-                at = self.places.of.get(part)
-                view = (*place.views, ("getitem", key))
+                at, view = of.get(part), (*place.views, ("getitem", key))
                 if at is None or at.buffer is not place.buffer or at.views[: len(view)] != view:
-                    lines.append(f"copyto({self.spot(Place(place.buffer, view), part)}, {self.value(part)})")
+                    self.inner.append(f"copyto({self.spot(Place(place.buffer, view), part)}, {self.value(part)})")
             return
+        out = self.spot(place, node)
         floats = [x.dtype for x in node.args if not x.is_number]
-        beside = np.result_type(*floats) if floats else node.dtype
-        texts = [self.value(x, beside if elementwise(node) else None) for x in node.args]
-        function = forward(op)
+        dtype = np.result_type(*floats) if floats and elementwise(node) else None
+        texts = [self.value(x, dtype) for x in node.args]
+        self.inner += self.statement(node, texts, out, bool(place.views))
+
+    def statement(self, node: Node, texts: list[str], out: str, part: bool) -> list[str]:
+        """An op that writes its result to a place, which may be part of a larger one."""
+        op, function = node.op, forward(node.op)
         if isinstance(function, np.ufunc):
-            lines.append(f"{self.library(function, function.__name__)}({', '.join([*texts, out])})")
-        elif op == "matmul" and len(node.args[0].shape) == len(node.args[1].shape) == 2 and not place.views:
-            lines.append(f"dot({texts[0]}, {texts[1]}, {out})")
-        elif op == "matmul":
-            lines.append(f"{self.library(np.matmul, 'matmul')}({texts[0]}, {texts[1]}, {out})")
-        elif op == "where":
-            lines += [f"copyto({out}, {texts[2]})", f"copyto({out}, {texts[1]}, 'same_kind', {texts[0]})"]
-        elif op in ("sum", "max", "min", "prod"):
+            return [f"{self.library(function, function.__name__)}({', '.join([*texts, out])})"]
+        if op == "matmul":
+            plain = len(node.args[0].shape) == 2 >= len(node.args[1].shape) and not part
+            return [f"{'dot' if plain else 'matmul'}({texts[0]}, {texts[1]}, {out})"]
+        if op == "where":
+            return [f"copyto({out}, {texts[2]})", f"copyto({out}, {texts[1]}, 'same_kind', {texts[0]})"]
+        if op in ("sum", "max", "min", "prod"):
             ufunc = {"sum": np.add, "max": np.maximum, "min": np.minimum, "prod": np.multiply}[op]
             name = self.library(ufunc, ufunc.__name__)
-            lines.append(f"{name}.reduce({texts[0]}, {node.params['axis']}, None, {out}, {node.params['keepdims']})")
-        elif op in ("astype", "broadcast_to"):
-            lines.append(f"copyto({out}, {texts[0]})")
-        else:
-            lines.append(f"{out}[...] = {self.expression(node, texts)}")
+            return [f"{name}.reduce({texts[0]}, {node.params['axis']}, None, {out}, {node.params['keepdims']})"]
+        if op in ("astype", "broadcast_to"):
+            return [f"copyto({out}, {texts[0]})"]
+        return [f"{out}[...] = {self.expression(node, texts)}"]
 
 
-def key_text(key: Any) -> str:
-    """An index as one writes it."""
-
-    def part(k: Any) -> str:
-        if isinstance(k, slice):
-            ends = ["" if end is None else str(end) for end in (k.start, k.stop)]
-            return ":".join(ends + ([str(k.step)] if k.step is not None else []))
-        return str(k)
-
-    return ", ".join(map(part, key)) if isinstance(key, tuple) else part(key)
-
-
-def direct(view: View) -> str:
-    """A view of the value of one step."""
-    kind, what = view
-    if kind == "getitem":
-        return f"[{key_text(what)}]"
-    return f".{kind}({', '.join(map(str, what))})"
-
-
-def lifted(view: View) -> str:
-    """The same view of the values of all steps."""
-    kind, what = view
-    if kind == "getitem":
-        return f"[:, {key_text(what)}]"
-    if kind == "transpose":
-        return f".transpose(0, {', '.join(str(a + 1) for a in what)})"
-    return f".reshape(T, {', '.join(map(str, what))})"
-
-
-__all__ = ["TABLE", "Code", "emit"]
+__all__ = ["LOOPS", "Code", "emit"]

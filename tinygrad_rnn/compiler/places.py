@@ -112,6 +112,11 @@ class Places:
     def _join(self, loop: str) -> None:
         """What is concatenated is computed in its part of the whole."""
         for whole in reversed(self.body[loop]):
+            if whole.op == "reshape" and view_of(whole) is None and splits_last(whole.shape, whole.args[0].shape):
+                if whole not in self.of and self._free(whole.args[0], loop):  # x (N, 3, H) written as (N, 3 * H)
+                    self.of[whole] = Place(self._new(whole, whole in self.stored))
+                    self.of[whole.args[0]] = Place(self.of[whole].buffer, (("reshape", whole.args[0].shape),))
+                continue
             if whole.op != "concatenate":
                 continue
             if whole not in self.of:

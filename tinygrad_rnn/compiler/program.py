@@ -52,7 +52,8 @@ class Node:
 def elementwise(node: Node) -> bool:
     """Does each element of the result depend on the same element of each argument alone?"""
     if node.op.startswith("np."):
-        return isinstance(getattr(np, node.op[3:]), np.ufunc)
+        function = getattr(np, node.op[3:])
+        return isinstance(function, np.ufunc) and function.signature is None
     return node.op in ELEMENTWISE
 
 
@@ -126,7 +127,7 @@ class Program:
             shape, dtype = infer(op, args, params)
             rank = RESULT if op in SUMS else max(x.rank for x in args)
             node = self.known[key] = Node(op, args, params, shape, dtype, rank)
-            if all(x.op == "constant" for x in args) and op != "astype":
+            if all(x.op == "constant" for x in args):
                 result = forward(op)(*(x.value for x in args), **params)
                 self.known[key] = node = self.constant(np.asarray(result))
         return node
@@ -154,7 +155,7 @@ class Program:
         if op == "getitem" and x.op == "concatenate":
             return self.piece_of(x, params["key"])
         if op == "concatenate":
-            return self.joined(args, params["axis"])
+            return self.joined(args, params["axis"] % len(x.shape))
         if op in ("add", "sub", "mul", "div"):
             return self.arithmetic(op, *args)
         return None
@@ -168,6 +169,8 @@ class Program:
             for this, other in ((x, y), (y, x)):
                 if filled(this, neutral) and other.dtype == dtype and not other.is_number:
                     return self.make("broadcast_to", other, shape=shape)
+            if op == "mul" and y.op == "constant" and x.op == "mul" and x.args[1].op == "constant":
+                return self.make("mul", x.args[0], self.make("mul", x.args[1], y))
         elif filled(y, 0 if op == "sub" else 1) and x.dtype == dtype and not x.is_number:
             return self.make("broadcast_to", x, shape=shape)
         for i, (this, other) in enumerate(((x, y), (y, x))):
@@ -191,17 +194,19 @@ class Program:
         return None
 
     def joined(self, args: tuple[Node, ...], axis: int) -> Node | None:
-        """The slices of one node, joined again."""
-        whole, start = args[0].args[0] if args[0].args else args[0], 0
-        axis %= len(args[0].shape)
-        if len(args) == 1:
-            return args[0]
+        """Slices that lie side by side in one node, as one slice."""
+        found: list[Node] = []
         for x in args:
-            bounds = sliced(x)
-            if bounds is None or x.args[0] is not whole or bounds != (axis, start, start + x.shape[axis]):
-                return None
-            start += x.shape[axis]
-        return whole if start == whole.shape[axis] else None
+            here, before = sliced(x), sliced(found[-1]) if found else None
+            if here and before and here[0] == before[0] == axis and x.args[0] is found[-1].args[0] and before[2] == here[1]:
+                whole, bounds = x.args[0], (before[1], here[2])
+                key = (*(slice(None),) * axis, slice(*bounds), *(slice(None),) * (len(whole.shape) - axis - 1))
+                found[-1] = whole if bounds == (0, whole.shape[axis]) else self.make("getitem", whole, key=key)
+            else:
+                found.append(x)
+        if len(found) == len(args):
+            return args[0] if len(args) == 1 else None
+        return self.make("concatenate", *found, axis=axis)
 
 
 def sliced(x: Node) -> tuple[int, int, int] | None:

@@ -5,6 +5,7 @@
     regroup:   a + (h + b) = (a + b) + h, what is known first is added first; (x @ W) * s = x @ (W * s)
     linear:    a gradient that is carried is only ever multiplied: g*y - g*y*out*out = g * k, and k leaves the loop
     spread:    [g * k0, g * k1] = g * [k0, k1]
+    dots:      the sum of a row is its product with ones; of a * b, that of a row with a row
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def improved(program: Program, step: Step) -> Step:
     if step.carries:
         step = linear(program, step)
         step = spread(program, step)
-    return step
+    return dots(program, step)
 
 
 def roots(step: Step) -> list[Node]:
@@ -53,38 +54,49 @@ def rebuilt(program: Program, step: Step, rule: Rule) -> Step:
     )
 
 
+def replaced(program: Program, step: Step, swap: dict[Node, Node]) -> Step:
+    """The step with some nodes replaced by others."""
+    return rebuilt(program, step, lambda node, args: swap.get(node)) if swap else step
+
+
 # -- pack --------------------------------------------------------------------------------------------------------------------
 
 
 def pack(program: Program, step: Step) -> Step:
     """Do together the activations that are ready at the same time and whose arguments lie side by side."""
-    order, depth = ordered(step.new), dict[Node, int]()
-    levels: dict[tuple[int, int, str], list[Node]] = {}
-    for node in order:
-        depth[node] = max((depth[x] for x in node.args), default=0)
-        if node.op in ("sigmoid", "tanh") and node.rank == STATE and len(node.shape) == 2:
-            depth[node] += 1
-            levels.setdefault((depth[node], node.shape[0], node.dtype.str), []).append(node)
+    level, deepest = 1, 1
+    while level <= deepest:  # from the first to the last, since what is replaced is part of what comes later
+        depth: dict[Node, int] = {}
+        ready: dict[tuple[int, str], list[Node]] = {}
+        for node in ordered(step.new):
+            depth[node] = max((depth[x] for x in node.args), default=0)
+            if node.op in ("sigmoid", "tanh") and node.rank == STATE and len(node.shape) == 2:
+                depth[node] += 1
+                if depth[node] == level:
+                    ready.setdefault((node.shape[0], node.dtype.str), []).append(node)
+        swap: dict[Node, Node] = {}
+        for nodes in ready.values():
+            swap |= pack_some(program, sorted(nodes, key=lane))
+        step = replaced(program, step, swap)
+        level, deepest = level + 1, max(depth.values(), default=0)
+    return step
+
+
+def pack_some(program: Program, nodes: list[Node]) -> dict[Node, Node]:
+    """Of these activations, as many as possible at a time: what each becomes."""
     swap: dict[Node, Node] = {}
-    for nodes in levels.values():
-        nodes.sort(key=lane)
-        while len(nodes) > 1:
-            for count in range(len(nodes), 1, -1):
-                together = packed(program, nodes[:count])
-                if together is not None:
-                    start = 0
-                    for node in nodes[:count]:
-                        swap[node] = program.make("getitem", together, key=columns(start, start + node.shape[1]))
-                        start += node.shape[1]
-                    together.name = together.name or "".join(n.name or "" for n in nodes[:count]) or None
-                    nodes = nodes[count:]
-                    break
-            else:
-                nodes = nodes[1:]
-    if not swap:
-        return step
-    # The pieces are made of what was there before, so each is looked up before its arguments are replaced.
-    return rebuilt(program, step, lambda node, args: swap.get(node))
+    while len(nodes) > 1:
+        count, together = next(
+            ((n, made) for n in range(len(nodes), 1, -1) if (made := packed(program, nodes[:n])) is not None), (1, None)
+        )
+        if together is not None:
+            together.name = together.name or "".join(n.name or "" for n in nodes[:count]) or None
+            start = 0
+            for node in nodes[:count]:
+                swap[node] = program.make("getitem", together, key=columns(start, start + node.shape[1]))
+                start += node.shape[1]
+        nodes = nodes[count:]
+    return swap
 
 
 def lane(node: Node) -> int:
@@ -193,20 +205,23 @@ def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
 
 def regroup(program: Program, step: Step) -> Step:
     """Sums in the order in which their terms are known, and factors of them pushed into the parameters."""
-    step = sums(program, step)
-    order = ordered(roots(step))
-    reading = users(order)
-    scaling = Scaling(program, reading)
-    swap = {}
-    for node in order:
-        if node.op == "tanh" and node.rank == STATE and node.args[0].op == "mul" and node.args[0].args[1].rank == CONSTANT:
-            x, s = node.args[0].args
-            by = scaling.times(x, s)
-            if by is not None:
-                swap[node] = program.make("tanh", by)
-    swap |= scaling.swap
-    step = rebuilt(program, step, lambda node, args: swap.get(node)) if swap else step
-    return sums(program, step)
+    step, tried = sums(program, step), set[Node]()
+    while True:
+        order = ordered(roots(step))
+        node = next((n for n in order if n not in tried and scaled_activation(n)), None)
+        if node is None:
+            return sums(program, step)
+        tried.add(node)
+        scaling = Scaling(program, users(order))
+        by = scaling.times(*node.args[0].args)
+        if by is not None:
+            step = replaced(program, step, {node: program.make("tanh", by)})
+            step = replaced(program, step, scaling.swap)
+
+
+def scaled_activation(node: Node) -> bool:
+    """tanh(x * s) with a constant s, in a loop."""
+    return node.op == "tanh" and node.rank == STATE and node.args[0].op == "mul" and node.args[0].args[1].op == "constant"
 
 
 def sums(program: Program, step: Step) -> Step:
@@ -243,14 +258,12 @@ class Scaling:
         self.program, self.reading = program, reading
         self.swap: dict[Node, Node] = {}  # slices of what was scaled elsewhere
 
-    def times(self, x: Node, s: Node) -> Node | None:
-        """x * s, or None if that would cost a multiplication at every step."""
+    def times(self, x: Node, s: Node, shared: bool = False) -> Node | None:
+        """x * s, or None if that would cost a multiplication at every step; `shared`: whatever else reads x is seen to."""
         make = self.program.make
         if x.rank < STATE:
-            if x.op == "add":
-                return make("add", *(self.scaled(y, s) for y in x.args))
-            return self.scaled(x, s)
-        if len(self.reading.get(x, ())) > 1 and x.op != "getitem":
+            return (self.times_slice(x, s) if x.op == "getitem" else None) or self.scaled(x, s)
+        if len(self.reading.get(x, ())) > 1 and x.op != "getitem" and not shared:
             return None
         if x.op == "add":
             parts = [self.times(y, s) for y in x.args]
@@ -281,7 +294,7 @@ class Scaling:
     def times_slice(self, x: Node, s: Node) -> Node | None:
         """Some columns times s: all of them times s there and 1 elsewhere, if the rest is read in other slices only."""
         cut, whole = sliced(x), x.args[0]
-        if cut is None or cut[0] != 1 or len(whole.shape) != 2 or s.op != "constant" or whole in self.swap.values():
+        if cut is None or cut[0] != 1 or len(whole.shape) != 2 or s.op != "constant":
             return None
         rest = [n for n in self.reading[whole] if n is not x]
         others = [sliced(n) for n in rest]
@@ -289,7 +302,7 @@ class Scaling:
             return None
         vector = np.ones(whole.shape[1], x.dtype)
         vector[cut[1] : cut[2]] = s.value
-        by = self.times(whole, self.program.constant(vector)) if whole.rank >= STATE else self.scaled(whole, self.program.constant(vector))
+        by = self.times(whole, self.program.constant(vector), shared=True)
         if by is None:
             return None
         for n in rest:
@@ -341,14 +354,13 @@ def linear(program: Program, step: Step) -> Step:
 
 
 def multiplied(program: Program, node: Node, forms: dict[Node, Terms]) -> Terms | None:
-    """The terms of a node, if it is linear in those of its arguments, element by element."""
-    args = node.args
+    """The terms of a node, if it is linear in those of its arguments, element by element or summed over some axes."""
+    args, minus = node.args, program.constant(-1)
     if node.op == "neg":
-        found = times(program, forms[args[0]], program.constant(-1))
+        found = times(program, forms[args[0]], minus)
     elif node.op in ("add", "sub") and args[0].shape == args[1].shape:
         found = list(forms[args[0]])
-        right = forms[args[1]] if node.op == "add" else times(program, forms[args[1]], program.constant(-1))
-        for x, k in right:
+        for x, k in forms[args[1]] if node.op == "add" else times(program, forms[args[1]], minus):
             at = next((i for i, (y, _) in enumerate(found) if y is x), None)
             if at is None:
                 found.append((x, k))
@@ -361,9 +373,17 @@ def multiplied(program: Program, node: Node, forms: dict[Node, Terms]) -> Terms 
     elif node.op == "div" and args[1].rank < CARRY:
         one = program.constant(1)
         found = [(x, program.make("div", one if k is None else k, args[1])) for x, k in forms[args[0]]]
+    elif node.op in ("sum", "reshape") and all(k is None or k.shape == () for _, k in forms[args[0]]):
+        found = [(program.make(node.op, x, **node.params), k) for x, k in forms[args[0]] if x.shape == args[0].shape]
+        if len(found) < len(forms[args[0]]):
+            return None
+    elif node.op == "broadcast_to":
+        found = forms[args[0]]
+        if any(k is None or np.broadcast_shapes(x.shape, k.shape) != node.shape for x, k in found):
+            return None
     else:
         return None
-    if any(x.shape != node.shape or x.dtype != node.dtype for x, _ in found):
+    if any(np.broadcast_shapes(x.shape, () if k is None else k.shape) != node.shape or x.dtype != node.dtype for x, k in found):
         return None
     return [(x, k if k is None or k.dtype == x.dtype or k.is_number else program.make("astype", k, dtype=x.dtype)) for x, k in found]
 
@@ -415,7 +435,7 @@ def spread(program: Program, step: Step) -> Step:
             piece = program.make("getitem", made, key=columns(start, start + part.shape[1]))
             swap.setdefault(part, piece)
             start += part.shape[1]
-    return rebuilt(program, step, lambda node, args: swap.get(node)) if swap else step
+    return replaced(program, step, swap)
 
 
 def same_factor(a: Node, b: Node) -> bool:
@@ -432,3 +452,25 @@ def one_product(program: Program, group: list[Node]) -> Node:
     factors = make("reshape", make("concatenate", *(x.args[1] for x in group), axis=1), shape=(rows, count, width))
     carried = make("reshape", group[0].args[0], shape=(rows, 1, width))
     return make("reshape", make("mul", carried, factors), shape=(rows, count * width))
+
+
+# -- dots --------------------------------------------------------------------------------------------------------------------
+
+
+def dots(program: Program, step: Step) -> Step:
+    """Sums over features within a loop as products, which are quicker."""
+    reading = users(ordered(roots(step)))
+
+    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
+        if node.op != "sum" or node.rank < STATE or node.dtype.kind != "f" or len(args[0].shape) != 2:
+            return None
+        if node.params["axis"] != (1,):
+            return None
+        x = args[0]
+        if x.op == "mul" and x.args[0].shape == x.args[1].shape == x.shape and len(reading.get(node.args[0], ())) == 1:
+            made = program.make("np.vecdot", *x.args)
+        else:
+            made = program.make("matmul", x, program.constant(np.ones(x.shape[1], x.dtype)))
+        return program.make("reshape", made, shape=node.shape)
+
+    return rebuilt(program, step, rule)

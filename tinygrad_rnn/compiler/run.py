@@ -59,7 +59,7 @@ class Compiled(Module):
         if fallback not in (None, "unrolled"):
             raise ValueError(f"compile: fallback is None or 'unrolled', got {fallback!r}")
         self.layer, self.fallback = layer, fallback
-        self._programs: dict[tuple[str, Wanted], Rolling] = {}
+        self._programs: dict[Any, Rolling] = {}
         self._last: dict[str, Rolling] = {}
         self._lock = RLock()
         self._unrolled = False
@@ -119,7 +119,7 @@ class Compiled(Module):
         states = None if hx is None and not hasattr(layer, "initial_state0_l0") else layer._initial_states(batch, hx, batched)
         names = (record,) if isinstance(record, str) else tuple(record)
 
-        finals, records, place = [], {}, 0
+        finals, records = [], {}
         for k in range(layer.num_layers):
             if k and layer.dropout:
                 x = dropout(x, layer.dropout, layer.training)
@@ -128,12 +128,12 @@ class Compiled(Module):
             runs = []
             for suffix in layer._suffixes():
                 name = f"l{k}{suffix}"
-                state = None if states is None else members(states[place])
+                state = () if states is None else members(states[len(finals)])
                 ys, final, recorded = self._run(name, x, state, ends, names)
                 runs.append(ys)
                 finals.append(final)
-                records[name] = dict(zip(names, recorded, strict=True))
-                place += 1
+                if names:
+                    records[name] = dict(zip(names, recorded, strict=True))
             x = runs[0] if len(runs) == 1 else concatenate(runs, axis=-1)
 
         def finish(value: Tensor) -> Tensor:
@@ -141,49 +141,51 @@ class Compiled(Module):
             value = swapaxes(value, 0, 1) if time else value
             return value if batched else value.squeeze(1)
 
-        output = finish(x)
-        last = [each[0] if len(each) == 1 else concatenate(each) for each in zip(*finals, strict=True)]
-        state = tuple(last if batched else [h.squeeze(1) for h in last])
-        result = state if isinstance(layer.state_size, tuple) else state[0]
+        last = finals[0] if len(finals) == 1 else [concatenate(each) for each in zip(*finals, strict=True)]
+        if not batched:
+            last = [h.squeeze(1) for h in last]
+        state = tuple(last) if isinstance(layer.state_size, tuple) else last[0]
         if not names:
-            return output, result
-        return output, result, {name: {n: finish(v) for n, v in values.items()} for name, values in records.items()}
+            return finish(x), state
+        return finish(x), state, {name: {n: finish(v) for n, v in values.items()} for name, values in records.items()}
 
     def _run(
-        self, name: str, x: Tensor, state: tuple[Tensor, ...] | None, ends: Lengths | None, names: tuple[str, ...]
+        self, name: str, x: Tensor, state: tuple[Tensor, ...], ends: Lengths | None, names: tuple[str, ...]
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """One layer in one direction: the outputs, the final state, and what is recorded, as the outputs of one node."""
         program = self._program(name, x, state, ends is not None, names)
         reverse = name.endswith("_reverse")
-        extras = program.extras(len(x._data), self.layer, ends, reverse)
+        extras = program.extras(len(x._data), self.layer, ends, reverse) if program.extra_names else ()
         node = apply(program.op, x, *(state or program.zeros), *program.externals, extras=extras, reverse=reverse)
-        count = 1 + len(names)
-        made = [apply(OUTPUT, node, index=i) for i in range(count + len(program.zeros))]
-        return made[0], made[count:], made[1:count]
+        made = [apply(OUTPUT, node, index=i) for i in range(program.outputs + len(program.zeros))]
+        return made[0], made[program.outputs :], made[1 : program.outputs]
 
-    def _program(
-        self, name: str, x: Tensor, state: tuple[Tensor, ...] | None, padded: bool, names: tuple[str, ...]
-    ) -> Rolling:
+    def _program(self, name: str, x: Tensor, state: tuple[Tensor, ...], padded: bool, names: tuple[str, ...]) -> Rolling:
         """The program for this use, made if there is none yet."""
-        layer, cell = self.layer, self.layer.cells[name]
-        program = self._last.get(name)
-        recording = current_scope.get().recording
-        dtype = state_dtype(cell)
-        given = tuple((h.shape, h.dtype.str) for h in state) if state else tuple(
-            ((x.shape[1], n), dtype.str) for n in sizes(layer.state_size)
-        )
-        rates = layer.zoneout if isinstance(layer.zoneout, tuple) else (layer.zoneout,) * len(given)
-        flags = (x._requires_grad, bool(state) and any(h._requires_grad for h in state)) if recording else ()
-        wanted = Wanted(
-            (x.shape[1:], x.dtype.str), given, rates if any(rates) else (), layer.training,
-            bool(layer.recurrent_dropout and layer.training), padded, names, flags,
+        layer, data = self.layer, x._data
+        given = tuple([(h.shape, h.dtype, h._requires_grad) for h in state])
+        key = (
+            name, data.shape[1:], data.dtype, given, current_scope.get().recording, x._requires_grad,
+            layer.training, layer.zoneout, layer.recurrent_dropout, padded, names,
         )  # fmt: skip
         with self._lock:
-            program = self._programs.get((name, wanted))
+            program = self._programs.get(key)
             if program is None or not program.current():
-                program = self._programs[name, wanted] = Rolling(layer, name, wanted)
+                program = self._programs[key] = Rolling(layer, name, self._wanted(name, x, state, padded, names))
             self._last[name] = program
         return program
+
+    def _wanted(self, name: str, x: Tensor, state: tuple[Tensor, ...], padded: bool, names: tuple[str, ...]) -> Wanted:
+        """What a call asks of a program."""
+        layer, batch = self.layer, x.shape[1]
+        dtype = state_dtype(layer.cells[name]).str
+        states = [(h.shape, h.dtype.str) for h in state] or [((batch, n), dtype) for n in sizes(layer.state_size)]
+        rates = layer.zoneout if isinstance(layer.zoneout, tuple) else (layer.zoneout,) * len(states)
+        flags = (x._requires_grad, any(h._requires_grad for h in state)) if current_scope.get().recording else ()
+        return Wanted(
+            (x.shape[1:], x.dtype.str), tuple(states), rates if any(rates) else (), layer.training,
+            bool(layer.recurrent_dropout and layer.training), padded, names, flags,
+        )  # fmt: skip
 
 
 class Results(NamedTuple):
@@ -218,7 +220,9 @@ class Rolling:
     def __init__(self, layer: Recurrent, name: str, wanted: Wanted) -> None:
         self.layer, self.name, self.wanted = layer, name, wanted
         cell = layer.cells[name]
-        self.watched = [(vars(m), [(k, kept(v)) for k, v in vars(m).items()]) for _, m in cell.named_modules()]
+        self.settings = [vars(m) for _, m in cell.named_modules()]
+        self.as_traced = [[*settings.values()] for settings in self.settings]
+        self.arrays = [(v, v.copy()) for values in self.as_traced for v in values if isinstance(v, np.ndarray)]
         step = trace(layer, cell, wanted)
         while [h.dtype.str for h in step.new] != [dtype for _, dtype in wanted.states]:
             promoted = tuple((shape, np.result_type(n.dtype, dtype).str) for n, (shape, dtype) in zip(step.new, wanted.states, strict=True))
@@ -247,10 +251,12 @@ class Rolling:
 
     def current(self) -> bool:
         """Is the cell as it was when it was traced: its settings, and which parameters are trained?"""
-        for now, before in self.watched:
-            if len(now) != len(before) or not all(same(now.get(k), v) for k, v in before):
+        for now, before in zip(self.settings, self.as_traced, strict=True):
+            if len(now) != len(before) or not all(map(is_, now.values(), before)):
                 return False
-        return all(map(is_, self.flags, [x._requires_grad for x in self.externals]))
+        if self.arrays and not all(np.array_equal(now, before) for now, before in self.arrays):
+            return False
+        return [x._requires_grad for x in self.externals] == self.flags
 
     # -- the op --------------------------------------------------------------------------------------------------------------
 
@@ -376,18 +382,6 @@ def close(a: Array, b: Array | None) -> bool:
         return True  # parameters that have diverged say nothing about the program
     slack = np.finfo(a.dtype).eps ** 0.6 if a.dtype.kind == "f" else 0
     return bool(np.abs(a - b).max() <= slack * max(1.0, np.abs(a).max()))
-
-
-def kept(value: Any) -> Any:
-    """A setting as it is now: an array may be edited."""
-    return value.copy() if isinstance(value, np.ndarray) else value
-
-
-def same(now: Any, before: Any) -> bool:
-    """Has a setting stayed as it was?"""
-    if isinstance(before, np.ndarray):
-        return isinstance(now, np.ndarray) and np.array_equal(now, before)
-    return now is before or (type(now) in (int, float, bool, str) and type(now) is type(before) and bool(now == before))
 
 
 __all__ = ["CompileError", "Compiled", "compile"]

@@ -53,11 +53,11 @@ def batchable(node: Node) -> bool:
         return True
     if node.op == "getitem":
         return basic(node.params["key"])
-    if node.op in ("concatenate", "stack"):
+    if node.op in ("concatenate", "stack", "np.vecdot"):
         return True
     if node.op in ("np.max", "np.min"):
         return isinstance(node.params.get("axis"), int) and node.params["axis"] < 0 and node.params.get("keepdims", False)
-    return node.op == "matmul" and min(len(x.shape) for x in node.args) >= 2
+    return node.op == "matmul" and len(node.args[0].shape) >= 2 and (len(node.args[1].shape) >= 2 or node.args[1].rank == CONSTANT)
 
 
 def stages(rolled: Rolled) -> dict[Node, str]:

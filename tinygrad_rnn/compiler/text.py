@@ -1,0 +1,62 @@
+"""How single operations and views are written in Python."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .places import View
+from .program import Node
+
+SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "power": "**", "mod": "%"}
+
+
+def written(node: Node, texts: list[str], lead: int = 0) -> str | None:
+    """An op on values with these texts, with `lead` axes before those of the node; None if it is a function of its own."""
+    op, params = node.op, node.params
+    if op in SIGNS:
+        return f"{texts[0]} {SIGNS[op]} {texts[1]}"
+    if op == "neg":
+        return f"-{texts[0]}"
+    if op == "getitem":
+        return texts[0] + (lifted if lead else direct)(("getitem", params["key"]))
+    if op == "reshape":
+        return f"{texts[0]}.reshape({', '.join(map(str, node.shape))})"
+    if op == "astype":
+        return f"{texts[0]}.astype({str(node.dtype)!r})"
+    if op in ("concatenate", "stack"):
+        return f"{op}([{', '.join(texts)}], {params['axis'] + lead})"
+    if op in ("sum", "mean", "max", "min", "prod"):
+        axes = tuple(a + lead for a in params["axis"])
+        keep = ", keepdims=True" if params["keepdims"] else ""
+        return f"{texts[0]}.{op}({axes[0] if len(axes) == 1 else axes}{keep})"
+    return None
+
+
+def key_text(key: Any) -> str:
+    """An index as one writes it."""
+
+    def part(k: Any) -> str:
+        if isinstance(k, slice):
+            ends = ["" if end is None else str(end) for end in (k.start, k.stop)]
+            return ":".join(ends + ([str(k.step)] if k.step is not None else []))
+        return str(k)
+
+    return ", ".join(map(part, key)) if isinstance(key, tuple) else part(key)
+
+
+def direct(view: View) -> str:
+    """A view of the value of one step."""
+    kind, what = view
+    if kind == "getitem":
+        return f"[{key_text(what)}]" if kind == "getitem" else ""
+    return f".{kind}({', '.join(map(str, what))})"
+
+
+def lifted(view: View) -> str:
+    """The same view of the values of all steps."""
+    kind, what = view
+    if kind == "getitem":
+        return f"[:, {key_text(what)}]"
+    if kind == "transpose":
+        return f".transpose(0, {', '.join(str(a + 1) for a in what)})"
+    return f".reshape(T, {', '.join(map(str, what))})".replace(", )", ")")
