@@ -195,6 +195,8 @@ def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
         return make("div", make("sum", x, **node.params), program.constant(count))
     if node.op == "power" and args[1].is_number and args[1].value == 2:
         return make("mul", x, x)
+    if node.op == "div" and args[1].size * 4 <= node.size and args[1].op != "constant":
+        return make("mul", x, make("div", program.constant(1), args[1]))  # few divisions, many products
     if node.op == "clip":
         return make("minimum", make("maximum", x, args[1]), args[2])
     return None

@@ -63,6 +63,8 @@ class Compiled(Module):
         self._last: dict[str, Rolling] = {}
         self._lock = RLock()
         self._unrolled = False
+        learned = hasattr(layer, "initial_state0_l0")
+        self._plain = len(layer.cells) == 1 and not layer.batch_first and not learned  # a call without options is one run
 
     def child_path(self, child: str, below: str = "") -> str:
         return below or child
@@ -94,6 +96,9 @@ class Compiled(Module):
         if self._unrolled:
             return self.layer(x, hx, lengths, record)
         try:
+            if hx is None and lengths is None and not record and self._plain and isinstance(x, Tensor) and x.size and x.ndim == 3:
+                ys, final, _ = self._run("l0", x, (), None, ())
+                return ys, tuple(final) if isinstance(self.layer.state_size, tuple) else final[0]
             return self._call(x, hx, lengths, record)
         except CompileError as error:
             if self.fallback is None:
@@ -171,6 +176,8 @@ class Compiled(Module):
         with self._lock:
             program = self._programs.get(key)
             if program is None or not program.current():
+                if name == "l0":
+                    layer._check_input(x, 0)
                 program = self._programs[key] = Rolling(layer, name, self._wanted(name, x, state, padded, names))
             self._last[name] = program
         return program
@@ -292,13 +299,14 @@ class Rolling:
         grads: dict[int, Any] = g[()]
         if isinstance(out, Tensor):
             return self.unrolled(grads, inputs, extras, reverse)
-        results: Results = out[()]
-        seeds = [grads.get(i) for i in range(len(results.values))]
-        n = self.outputs
-        full = [np.zeros(v.shape, v.dtype) if s is None else s for s, v in zip(seeds, results.values, strict=True)]
-        ys = [s[::-1] if reverse else s for s in full[:n]]
+        values, saved = out[()]
+        n, seeds = self.outputs, [grads.get(i) for i in range(len(values))]
+        for i, value in enumerate(values):
+            if seeds[i] is None:
+                seeds[i] = np.zeros(value.shape, value.dtype)
+        ys = [s[::-1] for s in seeds[:n]] if reverse else seeds[:n]
         assert self.backward is not None
-        dx, carries, totals = self.backward(results.saved, *ys, *(s[0] for s in full[n:]))
+        dx, carries, totals = self.backward(saved, *ys, *[s[0] for s in seeds[n:]])
         if dx is not None and reverse:
             dx = dx[::-1]
         return [dx, *carries, *totals].__getitem__
