@@ -235,7 +235,7 @@ def filled(x: Node, number: int) -> bool:
 
 def forward(op: str) -> Callable[..., Any]:
     """The function that an op runs."""
-    return getattr(np, op[3:]) if op.startswith("np.") else TABLE[op].forward  # type: ignore[no-any-return]
+    return getattr(np, op[3:]) if op.startswith("np.") else TABLE[op].forward
 
 
 def promoted(args: Sequence[Node]) -> Any:
