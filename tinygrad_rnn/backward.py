@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .ops import Together, fit
-from .scope import current_scope, recording
+from .scope import Scope, current_scope
 
 if TYPE_CHECKING:
     from .tensor import Tensor
+
+NOTHING = nullcontext()
 
 
 def toposort(*roots: Tensor) -> list[Tensor]:
@@ -50,9 +52,13 @@ def gradients(
     for root, seed in zip(roots, seeds, strict=True):
         g = seed if create_graph else seed._data
         sums[root] = sums[root] + g if root in sums else g
-    watch = current_scope.get().watch
-    with recording(create_graph), nullcontext() if watch is None else watch.walking(order):
-        return walk(order, sums, create_graph, targets, beside(order, targets), through)
+    scope = current_scope.get()
+    token = current_scope.set(Scope(create_graph, *scope[1:]))  # `with recording(...)`, without its price
+    try:
+        with NOTHING if scope.watch is None else scope.watch.walking(order):
+            return walk(order, sums, create_graph, targets, beside(order, targets), through)
+    finally:
+        current_scope.reset(token)
 
 
 def beside(order: Sequence[Tensor], targets: Collection[Tensor]) -> set[Tensor]:

@@ -1,11 +1,11 @@
 """tg.compile: from one step of a cell to NumPy code that runs over time, forward and back.
 
 Read it in the order of its work: trace.py (one step, written down, and its gradient by the table's rules), program.py (what is
-written down), roll.py (from one step to all of them), schedule.py (what has to be in the loop), places.py (where values live),
-emit.py (the text), run.py (a layer that runs it).
+written down), rewrite.py (the same in fewer operations), roll.py (from one step to all of them), schedule.py (what has to be
+in the loop), places.py (where values live), emit.py (the text), run.py (a program as an op), layer.py (a layer that runs it).
 """
 
-from .run import Compiled, compile
+from .layer import Compiled, compile
 from .trace import CompileError
 
 __all__ = ["CompileError", "Compiled", "compile"]

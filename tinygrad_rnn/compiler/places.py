@@ -161,7 +161,12 @@ class Places:
                 self.of[node] = Place(self._new(node, True))
                 continue
             buffer = next(
-                (b for free, b in spare if (b.shape, b.dtype) == (node.shape, node.dtype) and (free < i or (free == i and elementwise(node) and node.op != "where"))),
+                (
+                    b
+                    for free, b in spare
+                    if (b.shape, b.dtype) == (node.shape, node.dtype)
+                    and (free < i or (free == i and elementwise(node) and node.op != "where"))
+                ),
                 None,
             )
             if buffer is None:

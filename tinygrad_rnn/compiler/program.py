@@ -7,6 +7,7 @@ what language the program will be printed in.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,11 @@ class Node:
     def is_number(self) -> bool:
         """Whether this is a Python number, which never widens a dtype."""
         return self.op == "constant" and not isinstance(self.value, np.ndarray)
+
+    @property
+    def size(self) -> int:
+        """The number of elements at one step."""
+        return prod(self.shape)
 
     def __repr__(self) -> str:
         return f"<{self.name or ''}:{self.op} {self.shape}>"
@@ -229,7 +235,7 @@ def filled(x: Node, number: int) -> bool:
 
 def forward(op: str) -> Callable[..., Any]:
     """The function that an op runs."""
-    return getattr(np, op[3:]) if op.startswith("np.") else TABLE[op].forward  # type: ignore[no-any-return]
+    return getattr(np, op[3:]) if op.startswith("np.") else TABLE[op].forward
 
 
 def promoted(args: Sequence[Node]) -> Any:

@@ -57,7 +57,11 @@ def batchable(node: Node) -> bool:
         return True
     if node.op in ("np.max", "np.min"):
         return isinstance(node.params.get("axis"), int) and node.params["axis"] < 0 and node.params.get("keepdims", False)
-    return node.op == "matmul" and len(node.args[0].shape) >= 2 and (len(node.args[1].shape) >= 2 or node.args[1].rank == CONSTANT)
+    return (
+        node.op == "matmul"
+        and len(node.args[0].shape) >= 2
+        and (len(node.args[1].shape) >= 2 or node.args[1].rank == CONSTANT)
+    )
 
 
 def stages(rolled: Rolled) -> dict[Node, str]:
@@ -89,21 +93,30 @@ def stage(node: Node, found: dict[Node, str], feeds_state: set[Node], feeds_carr
     return BACKWARD if node in feeds_carry or not at_once or not node.args else AFTER
 
 
-def table(staged: dict[Node, str], name: dict[Node, str]) -> str:
-    """The schedule as text: for each stage why it is one, and the values that are computed in it."""
-    lines = []
+def table(staged: dict[Node, str]) -> str:
+    """The schedule as text: the values of each stage, and why they belong to it."""
+    name: dict[Node, str] = {}
+    for node in staged:
+        wish = node.name or (written(node, name) if node.op == "constant" else f"v{len(name)}")
+        name[node] = wish if wish not in name.values() or node.op == "constant" else f"{wish}_{len(name)}"
+    width = max((len(text) for node, text in name.items() if node.args), default=0)
+    lines: list[str] = []
     for each in STAGES:
         nodes = [n for n, where in staged.items() if where == each and n.args]
         if nodes:
-            lines.append(f"{each}: {WHY[each]}")
-            lines += [f"    {name[n]:<16} = {written(n, name)}" for n in nodes]
+            lines += ["", f"{each}: {WHY[each]}"] if lines else [f"{each}: {WHY[each]}"]
+            lines += [f"    {name[n]:<{width}} = {written(n, name)}" for n in nodes]
     return "\n".join(lines)
 
 
 def written(node: Node, name: dict[Node, str]) -> str:
     """An op on named values."""
-    params = [f"{k}={v}" for k, v in node.params.items()]
-    return f"{node.op}({', '.join([*(name[x] for x in node.args), *params])})"
+    if node.op == "constant":
+        return repr(node.value) if node.is_number or not node.shape else f"constant{list(node.shape)}"
+    if node.op == "getitem":
+        parts = [f"{k.start}:{k.stop}" if isinstance(k, slice) and k != slice(None) else ":" for k in node.params["key"]]
+        return f"{name[node.args[0]]}[{', '.join(parts)}]"
+    return f"{node.op}({', '.join([*(name[x] for x in node.args), *(f'{k}={v}' for k, v in node.params.items())])})"
 
 
 def last_use(body: Iterable[Node], base: dict[Node, Node]) -> dict[Node, int]:

@@ -1,6 +1,6 @@
 """One step of a cell as a program: run it once on Tensors that tell a tape what is done to them, and then run its gradient.
 
-The way back is `backward.gradients` with create_graph, under the same tape: its rules are the table's, and there are no others.
+The way back is `backward.gradients` with create_graph, under the same tape: its rules are the table's, and there are no more.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Traced(Tensor):
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
         depends("takes the array")
 
-    @property
+    @property  # type: ignore[misc]
     def data(self) -> Any:
         """Not during a trace."""
         depends("takes the array")
@@ -214,8 +214,8 @@ def trace(layer: Any, cell: Module, wanted: Wanted) -> Step:
         if generator.bit_generator.state != before:
             generator.bit_generator.state = before
             raise CompileError(
-                f"compile: a step of {type(cell).__name__} draws random numbers, and a program would use the same ones at every "
-                "step. Use dropout=, recurrent_dropout= or zoneout= of the layer, or call it without tg.compile"
+                f"compile: a step of {type(cell).__name__} draws random numbers, and a program would use the same ones at "
+                "every step. Use dropout=, recurrent_dropout= or zoneout= of the layer, or call it without tg.compile"
             )
 
 
@@ -236,7 +236,11 @@ def traced(layer: Any, cell: Module, wanted: Wanted, tape: Tape, rng: np.random.
     if wanted.masked:
         extras["mask"] = given("mask", *wanted.states[0], CONSTANT)
     if wanted.training:
-        extras |= {f"zone{i}": given(f"zone{i}", h.shape, bool, INPUT) for i, h in enumerate(states) if wanted.zones and wanted.zones[i]}
+        extras |= {
+            f"zone{i}": given(f"zone{i}", h.shape, bool, INPUT)
+            for i, h in enumerate(states)
+            if wanted.zones and wanted.zones[i]
+        }
     if wanted.padded:
         extras["real"] = given("real", (batch, 1), bool, INPUT)
 
@@ -273,7 +277,7 @@ def traced(layer: Any, cell: Module, wanted: Wanted, tape: Tape, rng: np.random.
 
 
 def advance(
-    layer: Any, cell: Module, wanted: Wanted, x: Tensor, state: State, extras: Mapping[str, Tensor]
+    layer: Any, cell: Module, wanted: Wanted, x: Tensor, state: State, extras: Mapping[str, Any]
 ) -> tuple[State, State]:
     """One step as `Recurrent` takes it, with the masks given: what the cell proposes, and the new state."""
     proposed = new = cell(x, masked(state, extras["mask"]) if wanted.masked else state)

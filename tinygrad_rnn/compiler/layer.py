@@ -1,0 +1,200 @@
+"""tg.compile: a recurrent layer that runs programs instead of a graph of every step.
+
+A program is made for each shape, dtype and use that a call has, once. In the graph a run of one is a single node, with an
+output node for each result.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from threading import RLock
+from typing import Any
+
+import numpy as np
+
+from ..functions import concatenate, swapaxes, where
+from ..nn.between_steps import Lengths
+from ..nn.functional import dropout
+from ..nn.module import Module
+from ..nn.recurrent import Recurrent
+from ..nn.state import members, sizes, state_dtype
+from ..scope import current_scope
+from ..tensor import Tensor, apply, lift
+from .run import OUTPUT, Rolling
+from .trace import CompileError, Wanted
+
+
+def compile(layer: Recurrent, fallback: str | None = None) -> Compiled:
+    """A recurrent layer made fast: the same call, the same results, the same parameters, and `.source` to read.
+
+    layer: `Recurrent(cell)` of any cell, so RNN, LSTM and GRU too. One step of the cell is traced, differentiated by the op
+    table, and written as two NumPy functions with a loop over time each: forward, and backpropagation through time. What does
+    not depend on the state leaves the loops.
+    fallback: what to do with a step that cannot become a program, one that looks at values (`if h.sum() > 0:`): None raises
+        CompileError at the first call, naming the line; "unrolled" warns once and runs the layer as it is.
+    """
+    return Compiled(layer, fallback)
+
+
+class Compiled(Module):
+    """What `tg.compile` returns; see there. `.source` is the program that ran last, of each layer and direction."""
+
+    def __init__(self, layer: Recurrent, fallback: str | None = None) -> None:
+        if not isinstance(layer, Recurrent):
+            hint = "model.rnn = tg.compile(model.rnn)" if isinstance(layer, Module) else "tg.compile(tg.nn.LSTM(3, 5))"
+            if isinstance(layer, Module) and hasattr(layer, "state_size"):
+                hint = f"tg.compile(tg.nn.Recurrent({type(layer).__name__}(...)))"
+            raise TypeError(f"compile: expected a recurrent layer, got a {type(layer).__name__}; write {hint}")
+        if fallback not in (None, "unrolled"):
+            raise ValueError(f"compile: fallback is None or 'unrolled', got {fallback!r}")
+        self.layer, self.fallback = layer, fallback
+        self._programs: dict[Any, Rolling] = {}
+        self._last: dict[str, Rolling] = {}
+        self._lock = RLock()
+        self._unrolled = False
+        learned = hasattr(layer, "initial_state0_l0")
+        self._plain = len(layer.cells) == 1 and not layer.batch_first and not learned  # a call without options is one run
+
+    def child_path(self, child: str, below: str = "") -> str:
+        return below or child
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or "layer" not in vars(self):
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return getattr(self.layer, name)
+
+    @property
+    def source(self) -> str:
+        """The program that ran last: NumPy code with a forward and a backward function for each layer and direction."""
+        return self._shown("source")
+
+    @property
+    def schedule(self) -> str:
+        """When each value is computed, and why then: once, before the loop, in it, after it."""
+        return self._shown("schedule")
+
+    def _shown(self, what: str) -> str:
+        """A text on each program that ran last."""
+        features = getattr(self.layer, "input_size", None) or getattr(self.layer.cells["l0"], "input_size", None)
+        if not self._last and features is not None:
+            self(Tensor(np.zeros((1, 1, features), state_dtype(self.layer.cells["l0"]))))
+        if not self._last:
+            raise RuntimeError("compile: there is no program yet, since its shapes are those of the first call: call it once")
+        texts: dict[str, str] = {name: getattr(program, what) for name, program in self._last.items()}
+        if len(texts) == 1:
+            return next(iter(texts.values()))
+        return "\n\n".join(f"# -- {name} {'-' * 100}\n\n{text}" for name, text in texts.items())
+
+    # -- a call --------------------------------------------------------------------------------------------------------------
+
+    def forward(self, x: Any, hx: Any = None, lengths: Any = None, record: str | Sequence[str] = ()) -> Any:
+        if self._unrolled:
+            return self.layer(x, hx, lengths, record)
+        try:
+            if (
+                hx is None
+                and lengths is None
+                and not record
+                and self._plain
+                and isinstance(x, Tensor)
+                and x.size
+                and x.ndim == 3
+            ):
+                ys, final, _ = self._run("l0", x, (), None, ())
+                return ys, tuple(final) if isinstance(self.layer.state_size, tuple) else final[0]
+            return self._call(x, hx, lengths, record)
+        except CompileError as error:
+            if self.fallback is None:
+                raise
+            warnings.warn(f"{error}. It runs unrolled", stacklevel=3)
+            self._unrolled = True
+            return self.layer(x, hx, lengths, record)
+
+    def _call(self, x: Any, hx: Any, lengths: Any, record: str | Sequence[str]) -> Any:
+        """`Recurrent.forward`, with whole sequences in the place of steps."""
+        layer, x = self.layer, lift(x)
+        time = 1 if layer.batch_first and x.ndim == 3 else 0
+        layer._check_input(x, time)
+        batched, length = x.ndim == 3, x.shape[time]
+        if not batched:
+            if lengths is not None:
+                raise ValueError(f"{type(layer).__name__}: lengths belong to a batch, and x {x.shape} is one sequence: cut it")
+            x = x.reshape(length, 1, -1)
+        if time:
+            x = swapaxes(x, 0, 1)
+        batch = x.shape[1]
+        ends = None if lengths is None else Lengths(layer, lengths, length, batch)
+        states = None if hx is None and not hasattr(layer, "initial_state0_l0") else layer._initial_states(batch, hx, batched)
+        names = (record,) if isinstance(record, str) else tuple(record)
+
+        finals: list[list[Tensor]] = []
+        records: dict[str, dict[str, Tensor]] = {}
+        for k in range(layer.num_layers):
+            if k and layer.dropout:
+                x = dropout(x, layer.dropout, layer.training)
+            if ends is not None:
+                x = where(ends.real, x, x[0])
+            runs = []
+            for suffix in layer._suffixes():
+                name = f"l{k}{suffix}"
+                initial = () if states is None else members(states[len(finals)])
+                ys, final, recorded = self._run(name, x, initial, ends, names)
+                runs.append(ys)
+                finals.append(final)
+                if names:
+                    records[name] = dict(zip(names, recorded, strict=True))
+            x = runs[0] if len(runs) == 1 else concatenate(runs, axis=-1)
+
+        def finish(value: Tensor) -> Tensor:
+            value = value if ends is None else ends.blank(value, 0)
+            value = swapaxes(value, 0, 1) if time else value
+            return value if batched else value.squeeze(1)
+
+        last = finals[0] if len(finals) == 1 else [concatenate(each) for each in zip(*finals, strict=True)]
+        if not batched:
+            last = [h.squeeze(1) for h in last]
+        state = tuple(last) if isinstance(layer.state_size, tuple) else last[0]
+        if not names:
+            return finish(x), state
+        return finish(x), state, {name: {n: finish(v) for n, v in values.items()} for name, values in records.items()}
+
+    def _run(
+        self, name: str, x: Tensor, state: tuple[Tensor, ...], ends: Lengths | None, names: tuple[str, ...]
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        """One layer in one direction: the outputs, the final state, and what is recorded, as the outputs of one node."""
+        program = self._program(name, x, state, ends is not None, names)
+        reverse = name.endswith("_reverse")
+        extras = program.extras(len(x._data), self.layer, ends, reverse) if program.extra_names else ()
+        node = apply(program.op, x, *(state or program.zeros), *program.externals, extras=extras, reverse=reverse)
+        made = [apply(OUTPUT, node, index=i) for i in range(program.outputs + len(program.zeros))]
+        return made[0], made[program.outputs :], made[1 : program.outputs]
+
+    def _program(self, name: str, x: Tensor, state: tuple[Tensor, ...], padded: bool, names: tuple[str, ...]) -> Rolling:
+        """The program for this use, made if there is none yet."""
+        layer, data = self.layer, x._data
+        given = tuple([(h.shape, h.dtype, h._requires_grad) for h in state])
+        key = (
+            name, data.shape[1:], data.dtype, given, current_scope.get().recording, x._requires_grad,
+            layer.training, layer.zoneout, layer.recurrent_dropout, padded, names,
+        )  # fmt: skip
+        with self._lock:
+            program = self._programs.get(key)
+            if program is None or not program.current():
+                if name == "l0":
+                    layer._check_input(x, 0)
+                program = self._programs[key] = Rolling(layer, name, self._wanted(name, x, state, padded, names))
+            self._last[name] = program
+        return program
+
+    def _wanted(self, name: str, x: Tensor, state: tuple[Tensor, ...], padded: bool, names: tuple[str, ...]) -> Wanted:
+        """What a call asks of a program."""
+        layer, batch = self.layer, x.shape[1]
+        dtype = state_dtype(layer.cells[name]).str
+        states = [(h.shape, h.dtype.str) for h in state] or [((batch, n), dtype) for n in sizes(layer.state_size)]
+        rates = layer.zoneout if isinstance(layer.zoneout, tuple) else (layer.zoneout,) * len(states)
+        flags = (x._requires_grad, any(h._requires_grad for h in state)) if current_scope.get().recording else ()
+        return Wanted(
+            (x.shape[1:], x.dtype.str), tuple(states), rates if any(rates) else (), layer.training,
+            bool(layer.recurrent_dropout and layer.training), padded, names, flags,
+        )  # fmt: skip

@@ -1,0 +1,120 @@
+"""Sums in the order in which their terms are known, and factors pushed into the parameters.
+
+a + (h + b) = (a + b) + h, where a + b is known before the loop; (x @ W) * s = x @ (W * s), where W * s is.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .program import CONSTANT, STATE, Node, Program, ordered, sliced, users
+from .rebuild import rebuilt, replaced, roots
+from .trace import Step
+
+
+def regroup(program: Program, step: Step) -> Step:
+    """Sums in the order in which their terms are known, and factors of them pushed into the parameters."""
+    step, tried = sums(program, step), set[Node]()
+    while True:
+        order = ordered(roots(step))
+        node = next((n for n in order if n not in tried and scaled_activation(n)), None)
+        if node is None:
+            return sums(program, step)
+        tried.add(node)
+        scaling = Scaling(program, users(order))
+        x, s = node.args[0].args
+        by = scaling.times(x, s)
+        if by is not None:
+            step = replaced(program, step, {node: program.make("tanh", by)})
+            step = replaced(program, step, scaling.swap)
+
+
+def scaled_activation(node: Node) -> bool:
+    """tanh(x * s) with a constant s, in a loop."""
+    return node.op == "tanh" and node.rank == STATE and node.args[0].op == "mul" and node.args[0].args[1].op == "constant"
+
+
+def sums(program: Program, step: Step) -> Step:
+    """Add first what is known first."""
+    reading = users(ordered(roots(step)))
+    final = set(roots(step))
+
+    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
+        if node.op != "add" or node.rank != STATE:
+            return None
+        terms: list[Node] = []
+        stack = list(reversed(args))
+        while stack:
+            x = stack.pop()
+            if x.op == "add" and x.shape == node.shape and x not in final and len(reading.get(x, ())) <= 1:
+                stack += reversed(x.args)
+            else:
+                terms.append(x)
+        if len(terms) == 2:
+            return None
+        terms.sort(key=lambda x: x.rank)
+        total = terms[0]
+        for x in terms[1:]:
+            total = program.make("add", total, x)
+        return total
+
+    return rebuilt(program, step, rule)
+
+
+class Scaling:
+    """x * s without a multiplication at run time: in the parameters that x is made of."""
+
+    def __init__(self, program: Program, reading: dict[Node, list[Node]]) -> None:
+        self.program, self.reading = program, reading
+        self.swap: dict[Node, Node] = {}  # slices of what was scaled elsewhere
+
+    def times(self, x: Node, s: Node, shared: bool = False) -> Node | None:
+        """x * s, or None if that would cost a multiplication at every step; `shared`: whatever else reads x is seen to."""
+        make = self.program.make
+        if x.rank < STATE:
+            return (self.times_slice(x, s) if x.op == "getitem" else None) or self.scaled(x, s)
+        if len(self.reading.get(x, ())) > 1 and x.op != "getitem" and not shared:
+            return None
+        if x.op == "add":
+            parts = [self.times(y, s) for y in x.args]
+            return None if any(y is None for y in parts) else make("add", *(y for y in parts if y is not None))
+        if x.op == "matmul" and x.args[1].rank == CONSTANT and len(x.args[1].shape) == 2:
+            return make("matmul", x.args[0], make("mul", x.args[1], s))
+        if x.op == "mul":
+            for c, u in (x.args, x.args[::-1]):
+                if c.rank == CONSTANT:
+                    return make("mul", make("mul", c, s), u)
+        if x.op == "reshape" and s.shape in ((), x.shape[-1:]):
+            inner = x.args[0]
+            if x.shape[:1] == inner.shape[:1] and len(x.shape) == 2:
+                by = self.times(inner, make("reshape", s, shape=inner.shape[1:]) if s.shape else s)
+                return None if by is None else make("reshape", by, shape=x.shape)
+        if x.op == "getitem":
+            return self.times_slice(x, s)
+        return None
+
+    def scaled(self, x: Node, s: Node) -> Node:
+        """x * s for an x that does not depend on the state."""
+        if x.op == "matmul" and x.args[1].rank == CONSTANT and len(x.args[1].shape) == 2:
+            return self.program.make("matmul", x.args[0], self.program.make("mul", x.args[1], s))
+        if x.op == "add":
+            return self.program.make("add", *(self.scaled(y, s) for y in x.args))
+        return self.program.make("mul", x, s)
+
+    def times_slice(self, x: Node, s: Node) -> Node | None:
+        """Some columns times s: all of them times s there and 1 elsewhere, if the rest is read in other slices only."""
+        cut, whole = sliced(x), x.args[0]
+        if cut is None or cut[0] != 1 or len(whole.shape) != 2 or s.op != "constant":
+            return None
+        rest = [n for n in self.reading[whole] if n is not x]
+        others = [sliced(n) for n in rest]
+        if any(o is None or o[0] != 1 or not (o[2] <= cut[1] or o[1] >= cut[2]) for o in others):
+            return None
+        vector = np.ones(whole.shape[1], x.dtype)
+        vector[cut[1] : cut[2]] = s.value
+        by = self.times(whole, self.program.constant(vector), shared=True)
+        if by is None:
+            return None
+        for n in rest:
+            self.swap[n] = self.program.make("getitem", by, key=n.params["key"])
+        return self.program.make("getitem", by, key=x.params["key"])

@@ -1,0 +1,91 @@
+"""Does a new program do what the unrolled layer does? A few steps of both, there and back, on random numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from ..backward import gradients
+from ..functions import stack
+from ..nn.between_steps import Lengths
+from ..nn.init import generator
+from ..nn.record import Recorder
+from ..nn.state import members
+from ..ops import Array
+from ..scope import Scope, current_scope
+from ..tensor import Tensor
+from .trace import CompileError
+
+if TYPE_CHECKING:
+    from .run import Rolling
+
+STEPS = 3
+
+
+def check(program: Rolling) -> None:
+    """Raise CompileError if the program's values or gradients are not those of the unrolled layer."""
+    before, token = generator.bit_generator.state, current_scope.set(Scope())
+    try:
+        with np.errstate(all="ignore"):
+            pairs = compared(program, before)
+    finally:
+        current_scope.reset(token)
+        generator.bit_generator.state = before
+    for what, expected, found in pairs:
+        if not close(expected, found):
+            kind = type(program.layer.cells[program.name]).__name__
+            raise CompileError(
+                f"compile: {what} of a step of {kind} differs from the unrolled layer's on random numbers, by up to "
+                f"{np.abs(expected - (0 if found is None else found)).max():.2g}. The step does something that one run of it "
+                "does not show: it keeps something from call to call, or takes numbers out of Tensors. tg.check_cell(cell) "
+                "may say what"
+            )
+
+
+def compared(program: Rolling, random_state: Any) -> list[tuple[str, Array, Array | None]]:
+    """(what it is, the unrolled layer's, the program's), for every value and gradient."""
+    layer, cell, wanted, rng = program.layer, program.layer.cells[program.name], program.wanted, np.random.default_rng(1)
+    batch = wanted.x[0][0]
+
+    def leaf(shape: tuple[int, ...], dtype: DTypeLike) -> Tensor:
+        return Tensor(rng.standard_normal(shape), dtype=dtype, requires_grad=bool(wanted.gradient))
+
+    x = leaf((STEPS, *wanted.x[0]), wanted.x[1])
+    state = [leaf(shape, dtype) for shape, dtype in wanted.states]
+    ends = Lengths(layer, rng.integers(1, STEPS + 1, batch), STEPS, batch) if wanted.padded else None
+    recorder = Recorder(layer, cell, wanted.record) if wanted.record else None
+    whole = tuple(state) if isinstance(layer.state_size, tuple) else state[0]
+    ys, final = layer._run(cell, x.__getitem__, range(STEPS), whole, ends, recorder)
+    recorded = recorder.stacked(batch, 0).values() if recorder else ()
+    values = [stack(ys), *recorded, *(h.reshape(1, *h.shape) for h in members(final))]
+
+    generator.bit_generator.state = random_state  # the same masks
+    inputs, extras = [x, *state, *program.externals], program.extras(STEPS, layer, ends, False)
+    box: Any = program.run(*(i._data for i in inputs), extras=extras, reverse=False)
+    pairs = [("the values", v._data, found) for v, found in zip(values, box[()].values, strict=True)]
+    if program.backward is None:
+        return pairs
+    seeds = [Tensor(rng.standard_normal(v.shape), dtype=v.dtype) for v in values]
+    expected = gradients(values, seeds, targets=[i for i in inputs if i._requires_grad])
+    back = program.run_back({i: s._data for i, s in enumerate(seeds)}, box, *inputs, extras=extras, reverse=False)
+    pairs += [
+        (f"the gradient of {i.name or 'the input'}", expected[i], back(j))
+        for j, i in enumerate(inputs)
+        if i in expected and (j or wanted.gradient[0])
+    ]
+    return pairs
+
+
+def close(a: Array, b: Array | None) -> bool:
+    """Equal but for rounding, or both not finite."""
+    if b is None:
+        return not a.any()
+    if a.shape != b.shape:
+        return False
+    finite = np.isfinite(a)
+    if not finite.all() or not a.size:
+        return True  # parameters that have diverged say nothing about the program
+    slack = np.finfo(a.dtype).eps ** 0.6 if a.dtype.kind == "f" else 0
+    return bool(np.abs(a - b).max() <= slack * max(1.0, np.abs(a).max()))
