@@ -137,8 +137,8 @@ def finite(x: Any) -> bool:
 
 
 def norm(x: Any) -> float:
-    """The Euclidean norm; of large numbers too, whose squares would overflow. Of the box that a compiled layer passes on, none."""
-    if array(x).dtype.kind == "O":
+    """The Euclidean norm; of large numbers too, whose squares would overflow."""
+    if array(x).dtype.kind == "O":  # the gradients of all outputs of a compiled layer, each of which has been looked at
         return 0.0
     numbers = np.abs(array(x).astype(np.float64).ravel())
     largest = float(numbers.max(initial=0))
