@@ -64,6 +64,10 @@ class Compiled(Module):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.layer, name)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How it is copied and pickled: by its layer, and programs are made again."""
+        return Compiled, (self.layer, self.fallback)
+
     @property
     def source(self) -> str:
         """The program that ran last: NumPy code with a forward and a backward function for each layer and direction."""
@@ -89,7 +93,7 @@ class Compiled(Module):
     # -- a call --------------------------------------------------------------------------------------------------------------
 
     def forward(self, x: Any, hx: Any = None, lengths: Any = None, record: str | Sequence[str] = ()) -> Any:
-        if self._unrolled:
+        if self._unrolled or current_scope.get().watch is not None:  # who watches wants to see every step
             return self.layer(x, hx, lengths, record)
         try:
             if (
