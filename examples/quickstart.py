@@ -60,7 +60,7 @@ def picture(model, path: Path):
     """Draw the loss of one sequence."""
     xs, ys = seed_classifier.make_data(np.random.RandomState(0), samples=1)
     x, y = tg.Tensor(xs[0], name="x"), tg.Tensor(ys[0], name="y")
-    drawing = tg.viz.draw(seed_classifier.loss_of(model, x, y).named("loss"))
+    drawing = tg.viz.draw(seed_classifier.loss_of(model, x, y).named("loss"), view="unrolled")
     drawing.save(path)
     print(f"4. The second network, unrolled over its ten steps: {path}\n   Open it in a browser; hover over a box for more.")
 

@@ -462,12 +462,12 @@ def test_bytes_do_not_depend_on_the_process() -> None:
 
 def test_a_long_chain() -> None:
     h = weights(2, name="h")
-    for _ in range(100_000):
+    for _ in range(30_000):
         h = h * 0.5
     begin = time.perf_counter()
     source = draw(h).source
-    assert time.perf_counter() - begin < 30
-    assert len(re.findall(r"^n\d+ -> n\d+$", source, re.M)) == 100_000
+    assert time.perf_counter() - begin < 10
+    assert len(re.findall(r"^n\d+ -> n\d+$", source, re.M)) == 30_000
 
 
 def test_a_long_loop_and_a_long_chain_of_transposes() -> None:
@@ -475,7 +475,7 @@ def test_a_long_loop_and_a_long_chain_of_transposes() -> None:
     h: Any = None
     for x_t in x:
         h = cell(x_t, h)
-    assert len(draw(h).graph.steps) == 3_000
+    assert len(draw(h, view="unrolled").graph.steps) == 3_000
     w = weights(2, 3, name="w")
     for _ in range(3_000):
         w = w.transpose()

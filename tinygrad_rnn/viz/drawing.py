@@ -14,12 +14,16 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..tensor import Tensor
+from .boxes import boxes
 from .dot import dot_text
 from .graph import Graph, build
+from .roll import rolled
+from .window import window
 
 FORMATS = ("svg", "png", "pdf", "dot")
 WIDEST = 32_767  # pixels: beyond, graphviz shrinks a bitmap until nothing can be read
@@ -28,18 +32,54 @@ WITHOUT = 'The DOT text needs nothing installed: .source, or .save("graph.dot")'
 _binary_lock = threading.Lock()  # the graphviz library keeps the name of its program in a global
 
 
-def draw(tensor: Tensor) -> Drawing:
-    """A picture of all that `tensor` was computed from: a column for each time step, parameters once, below.
+def draw(
+    tensor: Tensor | Sequence[Tensor],
+    view: str = "auto",
+    show: Collection[str] = ("shape",),
+    names: Mapping[str, object] | None = None,
+) -> Drawing:
+    """A picture of all that a Tensor, or several, were computed from: a column for each time step, parameters once, below.
+
+    view: "unrolled" has every step; "windowed" the first two and the last, and one box for those between; "rolled" one step,
+    whose states return to it; "modules" one box for each call of a module. "auto" is windowed beyond 8 steps or 200 nodes.
+    show: what a box says: "shape", "value" (of a leaf: the one that it has now; in no rolled step) and "grad", the norm of
+    d(tensor)/d(node), which also colours it; `backward()` need not have run, and `.grad` stays as it is.
+    names: {"h": h} gives a Tensor a name in this picture alone; locals() will do.
 
     Time steps are those of recurrent layers; in a loop of your own they follow from the data: x[:, t] begins step t.
     Names come from `.named("f")` and from the attributes of modules. A Tensor that was not computed is drawn as one box.
     """
-    if not isinstance(tensor, Tensor):
+    roots = [tensor] if isinstance(tensor, Tensor) else tensor
+    if not isinstance(roots, list | tuple) or not roots or not all(isinstance(x, Tensor) for x in roots):
         raise TypeError(
-            f"draw: expected a Tensor, got {type(tensor).__name__}. Draw what a computation returned, as in tg.viz.draw(loss)"
+            f"draw: expected a Tensor, got {described(tensor)}. Draw what a computation returned, as in tg.viz.draw(loss)"
         )
-    graph = build(tensor)
+    if not isinstance(view, str) or view not in VIEWS:
+        raise ValueError(f"draw: view={view!r} is none of {', '.join(map(repr, VIEWS))}")
+    if not isinstance(show, list | tuple | set) or not {"shape", "value", "grad"}.issuperset(show):
+        raise ValueError(f"draw: show={show!r} should be a tuple of 'shape', 'value', 'grad', as in (\"shape\", \"grad\")")
+    if names is not None and not (isinstance(names, Mapping) and all(isinstance(name, str) for name in names)):
+        raise TypeError(f'draw: names={names!r} should be a dict from names to Tensors, as in {{"h": h}}')
+    graph = VIEWS[view](build(roots, show, names))
     return Drawing(dot_text(graph), graph)
+
+
+def described(value: object) -> str:
+    """The type of what cannot be drawn; for a list, of what is in it."""
+    if not isinstance(value, list | tuple):
+        return type(value).__name__
+    return f"a {type(value).__name__} of {', '.join(dict.fromkeys(type(x).__name__ for x in value)) or 'nothing'}"
+
+
+def auto(graph: Graph) -> Graph:
+    """All steps if they can be read, else a window on them."""
+    return window(graph) if len(graph.steps) > MANY_STEPS or len(graph.nodes) > MANY_NODES else graph
+
+
+MANY_STEPS, MANY_NODES = 8, 200
+VIEWS: dict[str, Callable[[Graph], Graph]] = {
+    "auto": auto, "unrolled": lambda graph: graph, "windowed": window, "rolled": rolled, "modules": boxes,
+}  # fmt: skip
 
 
 class Drawing:
@@ -71,7 +111,7 @@ class Drawing:
         if pixels > WIDEST:
             raise ValueError(
                 f"save: as a png this picture would be {pixels:,.0f} pixels long, and {WIDEST:,} are possible. "
-                'Save it as "graph.svg", which has no limit, or draw fewer steps'
+                'Save it as "graph.svg", which has no limit, or draw it with view="windowed"'
             )
 
     def _repr_svg_(self) -> str | None:
@@ -82,8 +122,13 @@ class Drawing:
             return None
 
     def __repr__(self) -> str:
-        steps = f", {plural(len(self.graph.steps), 'time step')}" if self.graph.steps else ""
-        return f'<Drawing of {plural(len(self.graph.nodes), "node")}{steps}: .save("graph.svg"), .source (DOT)>'
+        boxes = sum(node.kind not in ("wire", "blank") for node in self.graph.nodes)
+        steps = len(self.graph.steps.keys() - self.graph.titles.keys())
+        text = plural(boxes, "node") + (f", {plural(steps, 'time step')}" if steps else "")
+        for title in self.graph.titles.values():
+            first, *more = filter(None, title.split("\n"))
+            text += f" ({first}{': ' if more else ''}{', '.join(more)})"
+        return f'<Drawing of {text}: .save("graph.svg"), .source (DOT)>'
 
 
 def plural(count: int, what: str) -> str:

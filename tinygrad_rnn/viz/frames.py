@@ -1,9 +1,11 @@
-"""Which calls of modules are drawn as frames around the nodes they made."""
+"""Which calls of modules are drawn as frames around the nodes they made, or in place of them as one box."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from ..nn.module import Module
+from ..scope import Scope
 from ..tensor import Tensor
 from .names import Names
 
@@ -72,3 +74,39 @@ class Frames:
         frames = self.of(x)
         step = self.step.get(x)
         return self.labels[frames[-1]] if frames else self.titles.get(step, "") if step is not None else ""
+
+
+def boxed_calls(computed: Iterable[Tensor], step: Mapping[Tensor, int]) -> tuple[dict[Tensor, int], list[Module]]:
+    """The call that stands for a node where each call is one box, and the module of each call.
+
+    In a time step that is the outermost call which begins and ends within it; outside of time, one that calls no other.
+    """
+    places = {x: (id(x.scope), step.get(x)) for x in computed}
+    scopes = {places[x]: x.scope for x in places}
+    steps: dict[int, set[int | None]] = {}
+    calling: set[int] = set()
+    for (_, t), scope in scopes.items():
+        for call in calls_around(scope):
+            steps.setdefault(id(call), set()).add(t)
+            calling.add(id(call.parent))
+    box: dict[tuple[int, int | None], int] = {}
+    number: dict[int, int] = {}
+    modules: list[Module] = []
+    for place, scope in scopes.items():
+        within = [call for call in calls_around(scope) if steps[id(call)] == {place[1]}]
+        within = within[-1:] if place[1] is not None else [call for call in within[:1] if id(call) not in calling]
+        for call in within:
+            if id(call) not in number:
+                assert call.module is not None
+                number[id(call)] = len(modules)
+                modules.append(call.module)
+            box[place] = number[id(call)]
+    return {x: box[place] for x, place in places.items() if place in box}, modules
+
+
+def calls_around(scope: Scope) -> Iterator[Scope]:
+    """The calls that a scope lies in, innermost first. A scope that a layer made for one step of its loop is not a call."""
+    while scope.module is not None and scope.parent is not None:
+        if scope.step == scope.parent.step:
+            yield scope
+        scope = scope.parent

@@ -18,6 +18,14 @@ def shape_text(shape: tuple[int, ...]) -> str:
     return str(shape).replace(" ", "").replace(",)", ")")
 
 
+def value_text(value: Any) -> str:
+    """Up to four numbers, else their range: `0.25`, `[1 -0.5]`, `-0.93 ... 0.88`."""
+    numbers = [str(x) if isinstance(x, bool | int) else f"{x:.4g}" for x in np.ravel(value).tolist()[:5]]
+    if len(numbers) == 5:
+        return " ... ".join(dict.fromkeys((f"{np.min(value):.3g}", f"{np.max(value):.3g}")))
+    return numbers[0] if np.ndim(value) == 0 else f"[{' '.join(numbers)}]"
+
+
 def below(path: str, context: str) -> str:
     """A path without the leading parts that it shares with its context."""
     parts, around = path.split("."), context.split(".")
