@@ -115,11 +115,11 @@ class AtOnce(Writer):
         if node in joined:
             whole, key = joined[node]
             out = f"{self.room(whole)}{lifted(('getitem', key))}"
-            self.line(f"{self.library(function, function.__name__)}({', '.join([*texts, out])})")
+            self.line(f"{self.library(function, function.__name__)}({', '.join([*texts, f'out={out}'])})")
             return ""
         spare = self.spare(node)
         if spare is not None and isinstance(function, np.ufunc):
-            self.line(f"{self.library(function, function.__name__)}({', '.join([*texts, self.scope.known[spare]])})")
+            self.line(f"{self.library(function, function.__name__)}({', '.join([*texts, f'out={self.scope.known[spare]}'])})")
             self.scope.known[node] = self.scope.known[spare]
             self.scope.own.add(node)
             return ""

@@ -75,7 +75,7 @@ class Emitter(AtOnce):
         self.section(ONCE, needed)
         self.steps("forward_steps", FORWARD, [(BEFORE, needed)])
         self.section(OUTPUT, needed)
-        results = ", ".join(self.use_node(node) for node in rolled.outputs.values())
+        results = ", ".join(self.over_time(node) for node in rolled.outputs.values())
         finals = ", ".join(f"{self.use(buffer)}[-1]" for buffer in self.places.states)
         self.line(f"return [{results}], [{finals}], SAVED")
         return "\n".join([head, *self.scope.lines])
@@ -171,8 +171,12 @@ class Emitter(AtOnce):
         self.line(f"# {WHY[loop]}")
         for node in self.places.body[loop]:
             self.step(node)
-        for value, place in self.places.copies[loop]:
-            self.inner.append(f"copyto({self.spot(place, value)}, {self.value(value)})")
+        copies = [(self.spot(place, value), self.value(value), value) for value, place in self.places.copies[loop]]
+        for i, (_, text, value) in enumerate(copies):
+            if len(copies) > 1 and value in self.rolled.carries:  # which may be written to before it is read
+                copies[i] = copies[i][0], self.unique("kept"), value
+                self.inner.append(f"{copies[i][1]} = {text}.copy()")
+        self.inner += [f"copyto({to}, {text})" for to, text, _ in copies]
         if loop == FORWARD:
             for old, buffer in zip(self.rolled.states, self.places.states, strict=True):
                 if ("running", old) in self.scope.known:
@@ -254,6 +258,7 @@ class Emitter(AtOnce):
         """An op that writes its result to a place, which may be part of a larger one."""
         op, function = node.op, forward(node.op)
         if isinstance(function, np.ufunc):
+            out = f"out={out}" if function in (np.maximum, np.minimum) else out  # NumPy wants it so
             return [f"{self.library(function, function.__name__)}({', '.join([*texts, out])})"]
         if op == "matmul":
             plain = len(node.args[0].shape) == 2 >= len(node.args[1].shape) and not part

@@ -24,6 +24,9 @@ from ..tensor import Tensor, apply, lift
 from .run import OUTPUT, Rolling
 from .trace import CompileError, Wanted
 
+PROGRAMS = 32  # so many are kept, for the latest shapes
+OWN = {"layer", "fallback", "training", "_programs", "_last", "_lock", "_unrolled", "_plain"}
+
 
 def compile(layer: Recurrent, fallback: str | None = None) -> Compiled:
     """A recurrent layer made fast: the same call, the same results, the same parameters, and `.source` to read.
@@ -43,6 +46,8 @@ class Compiled(Module):
     def __init__(self, layer: Recurrent, fallback: str | None = None) -> None:
         if not isinstance(layer, Recurrent):
             hint = "model.rnn = tg.compile(model.rnn)" if isinstance(layer, Module) else "tg.compile(tg.nn.LSTM(3, 5))"
+            if isinstance(layer, Compiled):
+                raise TypeError("compile: this layer is compiled already; use it as it is")
             if isinstance(layer, Module) and hasattr(layer, "state_size"):
                 hint = f"tg.compile(tg.nn.Recurrent({type(layer).__name__}(...)))"
             raise TypeError(f"compile: expected a recurrent layer, got a {type(layer).__name__}; write {hint}")
@@ -63,6 +68,12 @@ class Compiled(Module):
         if name.startswith("_") or "layer" not in vars(self):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         return getattr(self.layer, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in OWN or "layer" not in vars(self):
+            super().__setattr__(name, value)
+        else:
+            setattr(self.layer, name, value)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How it is copied and pickled: by its layer, and programs are made again."""
@@ -130,7 +141,7 @@ class Compiled(Module):
         batch = x.shape[1]
         ends = None if lengths is None else Lengths(layer, lengths, length, batch)
         states = None if hx is None and not hasattr(layer, "initial_state0_l0") else layer._initial_states(batch, hx, batched)
-        names = (record,) if isinstance(record, str) else tuple(record)
+        names = (record,) if isinstance(record, str) else tuple(dict.fromkeys(record))
 
         finals: list[list[Tensor]] = []
         records: dict[str, dict[str, Tensor]] = {}
@@ -188,6 +199,8 @@ class Compiled(Module):
                 if name == "l0":
                     layer._check_input(x, 0)
                 program = self._programs[key] = Rolling(layer, name, self._wanted(name, x, state, padded, names))
+                for old in list(self._programs)[:-PROGRAMS]:
+                    self._programs.pop(old).forget()
             self._last[name] = program
         return program
 

@@ -94,6 +94,8 @@ def packed_constants(program: Program, nodes: Sequence[Node]) -> Node | None:
 def packed_op(program: Program, nodes: Sequence[Node]) -> Node | None:
     """The same op on all; an argument that they share is spread over them."""
     first, count, (rows, width) = nodes[0], len(nodes), nodes[0].shape
+    if any(x.shape not in ((rows, width), (width,), ()) for n in nodes for x in n.args):
+        return None
     args: list[Node] = []
     alone: list[bool] = []
     for each in zip(*(n.args for n in nodes), strict=True):
@@ -103,7 +105,8 @@ def packed_op(program: Program, nodes: Sequence[Node]) -> Node | None:
             return None
         args.append(found)
     if not any(alone):
-        return program.make(first.op, *args, **first.params)
+        made = program.make(first.op, *args, **first.params)
+        return made if made.shape == (rows, count * width) else None
     shaped = []
     for x, shared in zip(args, alone, strict=True):
         if shared:
@@ -111,7 +114,8 @@ def packed_op(program: Program, nodes: Sequence[Node]) -> Node | None:
         elif x.shape:
             x = program.make("reshape", x, shape=(*x.shape[:-1], count, width))
         shaped.append(x)
-    return program.make("reshape", program.make(first.op, *shaped, **first.params), shape=(rows, count * width))
+    made = program.make(first.op, *shaped, **first.params)
+    return program.make("reshape", made, shape=(rows, count * width)) if made.shape == (rows, count, width) else None
 
 
 def activation(program: Program, x: Node, nodes: Sequence[Node]) -> Node:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from math import prod
 from typing import Any, NamedTuple
 
+from ..ops import basic
 from .program import CARRY, STATE, Node, elementwise
 from .schedule import BACKWARD, FORWARD, LOOPS, Rolled, last_use
 
@@ -33,13 +34,18 @@ class Place(NamedTuple):
 
 def view_of(node: Node) -> View | None:
     """The view that a node is of its argument, if it is one."""
-    if node.op == "getitem":
+    if node.op == "getitem" and basic(node.params["key"]):
         return "getitem", node.params["key"]
     if node.op == "transpose":
         return "transpose", tuple(node.params["axes"])
     if node.op == "reshape" and splits_last(node.args[0].shape, node.shape):
         return "reshape", node.shape
     return None
+
+
+def in_place(node: Node) -> bool:
+    """Can the result be written over an argument?"""
+    return elementwise(node) and node.op != "where"
 
 
 def splits_last(shape: tuple[int, ...], new: tuple[int, ...]) -> bool:
@@ -104,7 +110,8 @@ class Places:
             if new is carry:
                 continue
             read, made = last.get(carry, -1), at.get(new, -1)
-            if new in at and (read < made or (read == made and elementwise(new) and new.shape == carry.shape)):
+            free = new in at and carry not in rolled.back and self.base[new] not in self.stored
+            if free and (read < made or (read == made and in_place(new) and new.shape == carry.shape)):
                 self._settle(new, Place(buffer), BACKWARD)
             else:
                 self.copies[BACKWARD].append((new, Place(buffer)))
@@ -114,13 +121,15 @@ class Places:
         for whole in reversed(self.body[loop]):
             if whole.op == "reshape" and view_of(whole) is None and splits_last(whole.shape, whole.args[0].shape):
                 if whole not in self.of and self._free(whole.args[0], loop):  # x (N, 3, H) written as (N, 3 * H)
-                    self.of[whole] = Place(self._new(whole, whole in self.stored))
+                    stored = any(self.base.get(x, x) in self.stored for x in (whole, *whole.args))
+                    self.of[whole] = Place(self._new(whole, stored))
                     self.of[whole.args[0]] = Place(self.of[whole].buffer, (("reshape", whole.args[0].shape),))
                 continue
             if whole.op != "concatenate":
                 continue
             if whole not in self.of:
-                self.of[whole] = Place(self._new(whole, whole in self.stored))
+                stored = any(self.base.get(x, x) in self.stored for x in (whole, *whole.args))
+                self.of[whole] = Place(self._new(whole, stored))
             for key, part in parts(whole):
                 self._settle_part(part, self.of[whole], key, loop)
 
@@ -164,8 +173,7 @@ class Places:
                 (
                     b
                     for free, b in spare
-                    if (b.shape, b.dtype) == (node.shape, node.dtype)
-                    and (free < i or (free == i and elementwise(node) and node.op != "where"))
+                    if (b.shape, b.dtype) == (node.shape, node.dtype) and (free < i or (free == i and in_place(node)))
                 ),
                 None,
             )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import TABLE
+from ..ops import TABLE, basic
 
 CONSTANT, INPUT, STATE, SEED, CARRY, RESULT = range(6)  # ranks: what a value depends on, the highest counts
 RANKS = ("parameters alone", "the input", "the state", "the output's gradient", "the carried gradient", "all steps")
@@ -158,7 +158,7 @@ class Program:
                 return self.make("transpose", x.args[0], axes=tuple(x.params["axes"][i] for i in axes))
         if op == "broadcast_to" and tuple(params["shape"]) == x.shape:
             return x
-        if op == "getitem" and x.op == "concatenate":
+        if op == "getitem" and x.op == "concatenate" and basic(params["key"]):
             return self.piece_of(x, params["key"])
         if op == "concatenate":
             return self.joined(args, params["axis"] % len(x.shape))
@@ -217,7 +217,7 @@ class Program:
 
 def sliced(x: Node) -> tuple[int, int, int] | None:
     """(axis, start, stop) if a node is a slice of another along one axis."""
-    if x.op != "getitem":
+    if x.op != "getitem" or not basic(x.params["key"]):
         return None
     key, of = x.params["key"], x.args[0].shape
     key = key if isinstance(key, tuple) else (key,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .program import CONSTANT, Node, Program
+from .program import CARRY, CONSTANT, Node, Program
 from .schedule import Rolled
 from .trace import Step
 
@@ -10,7 +10,8 @@ from .trace import Step
 def roll(program: Program, step: Step) -> Rolled:
     """The program of all steps."""
     zero = {h: program.make("broadcast_to", program.constant(h.dtype.type(0).reshape(())), shape=h.shape) for h in step.states}
-    found = step.gradients
+    found = {of: kept(program, g) for of, g in step.gradients.items() if of not in step.states}
+    found |= {h: step.gradients[h] for h in step.states if h in step.gradients}
     back = tuple(found.get(h, zero[h]) for h in step.states) if step.carries else ()
     return Rolled(
         step.given,
@@ -26,6 +27,11 @@ def roll(program: Program, step: Step) -> Rolled:
     )
 
 
+def kept(program: Program, x: Node) -> Node:
+    """A value of every step; a carry is there during its own step only, so it is copied."""
+    return program.make("np.positive", x) if x.rank == CARRY and not x.args else x
+
+
 def total(program: Program, g: Node) -> Node:
     """The sum over all steps of what one step gives."""
     make = program.make
@@ -38,15 +44,17 @@ def total(program: Program, g: Node) -> Node:
     elif g.op == "reshape":
         node = make("reshape", total(program, g.args[0]), **g.params)
     elif g.op == "matmul" and turned(g.args[0]):
-        node = make("product", g.args[0].args[0], g.args[1])  # sum of a.T @ b: one product of long matrices
+        node = make(
+            "product", kept(program, g.args[0].args[0]), kept(program, g.args[1])
+        )  # sum of a.T @ b: one product of long matrices
     elif g.op == "transpose" and g.args[0].op == "matmul" and turned(g.args[0].args[0]) and len(g.shape) == 2:
         a, b = g.args[0].args
-        node = make("product", b, a.args[0])
+        node = make("product", kept(program, b), kept(program, a.args[0]))
     elif g.op == "transpose":
         node = make("transpose", total(program, g.args[0]), **g.params)
     elif g.op == "sum":
         axes = g.params["axis"]
-        node = make("total", g.args[0], axes=axes)
+        node = make("total", kept(program, g.args[0]), axes=axes)
         if g.params["keepdims"]:
             node = make("reshape", node, shape=g.shape)
     else:

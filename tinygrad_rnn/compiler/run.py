@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import linecache
 from collections.abc import Callable, Sequence
+from itertools import count
 from operator import is_
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from ..backward import gradients
 from ..functions import stack
 from ..nn.between_steps import Lengths, recurrent_mask
 from ..nn.init import generator
+from ..nn.module import Module
 from ..nn.record import Recorder
 from ..nn.recurrent import Recurrent
 from ..nn.state import members
@@ -50,6 +52,7 @@ def gathered(uses: Any) -> Array:
     return boxed(found)
 
 
+numbers = count()  # of programs, so that each has a file name of its own
 OUTPUT = Op("output", lambda box, index: box[()].values[index], Together(gathered))
 
 
@@ -58,10 +61,7 @@ class Rolling:
 
     def __init__(self, layer: Recurrent, name: str, wanted: Wanted) -> None:
         self.layer, self.name, self.wanted = layer, name, wanted
-        cell = layer.cells[name]
-        self.settings = [vars(m) for _, m in cell.named_modules()]
-        self.as_traced = [[*settings.values()] for settings in self.settings]
-        self.arrays = [(v, v.copy()) for values in self.as_traced for v in values if isinstance(v, np.ndarray)]
+        self.cell = cell = layer.cells[name]
         step = trace(layer, cell, wanted)
         while [h.dtype.str for h in step.new] != [dtype for _, dtype in wanted.states]:
             promoted = tuple(
@@ -81,23 +81,34 @@ class Rolling:
         kind = type(cell).__name__
         code = emit(rolled, f"{kind} over time, for inputs {wanted.x[0]} a step")
         self.source, self.schedule = code.source, code.schedule
-        file = f"<tg.compile {kind} {id(self):x}>"
+        self.file = file = f"<tg.compile {kind} {next(numbers)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(keepends=True), file)
         namespace = dict(code.names)
         exec(builtins.compile(self.source, file, "exec"), namespace)
         self.forward: Callable[..., Any] = namespace["forward"]
         self.backward: Callable[..., Any] | None = namespace.get("backward")
         self.op = Op(f"{kind} over time", self.run, self.run_back, variadic=True)
+        self.dtypes = [wanted.x[1], *(n.dtype for n in step.new), *(x.dtype for x in self.externals)]
         check(self)
+        self.settings = [vars(m) for _, m in cell.named_modules()]  # as they are after a trace, which may leave something
+        self.as_traced = [[*settings.values()] for settings in self.settings]
+        own = [cls for cls in {type(m): None for _, m in cell.named_modules()} if cls.__module__ != Module.__module__]
+        self.of_class = [(vars(cls), k, v) for cls in own for k, v in vars(cls).items() if k[0] != "_" and not callable(v)]
+        self.deep = [(v, contents(v)) for values in self.as_traced for v in values if contents(v) is not v]
+
+    def forget(self) -> None:
+        """Give up what the program keeps outside of itself."""
+        linecache.cache.pop(self.file, None)
 
     def current(self) -> bool:
         """Is the cell as it was when it was traced: its settings, and which parameters are trained?"""
         for now, before in zip(self.settings, self.as_traced, strict=True):
             if len(now) != len(before) or not all(map(is_, now.values(), before)):
                 return False
-        if self.arrays and not all(np.array_equal(now, before) for now, before in self.arrays):
+        if self.deep and not all(contents(now) == before for now, before in self.deep):
             return False
-        return [x._requires_grad for x in self.externals] == self.flags
+        same = self.layer.cells[self.name] is self.cell and all(now.get(k) is v for now, k, v in self.of_class)
+        return same and [x._requires_grad for x in self.externals] == self.flags
 
     # -- the op --------------------------------------------------------------------------------------------------------------
 
@@ -169,3 +180,16 @@ class Rolling:
         found = gradients([roots[i] for i in grads], list(grads.values()), create_graph=True, targets=targets)
         assert len(state) == k
         return lambda i: found.get(inputs[i], Tensor(np.zeros(inputs[i].shape, inputs[i].dtype)))
+
+
+def contents(value: Any) -> Any:
+    """What a setting holds that can change while it stays the same object; the value itself if nothing."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype.str, value.tobytes()
+    if isinstance(value, list | tuple):
+        return [contents(v) for v in value]
+    if isinstance(value, dict):
+        return [(key, contents(v)) for key, v in value.items()]
+    if isinstance(value, Module | Tensor | type) or callable(value) or not hasattr(value, "__dict__"):
+        return value
+    return [(key, contents(v)) for key, v in vars(value).items()]

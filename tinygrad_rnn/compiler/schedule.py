@@ -66,10 +66,14 @@ def batchable(node: Node) -> bool:
 
 def stages(rolled: Rolled) -> dict[Node, str]:
     """The stage of every node, in an order in which they can be computed."""
-    feeds_state, feeds_carry = set(ordered(rolled.new)), set(ordered(rolled.back))
+    every = ordered(rolled.forward_roots() + rolled.backward_roots())
+    alone = [n for n in every if n.args and not batchable(n)]  # what has to be in a loop, and so all that it is made of
+    direct = [n for n in every if any(x in rolled.carries for x in n.args)]  # a carry is there during its step only
+    feeds_state = set(ordered([*rolled.new, *(n for n in alone if n.rank == STATE)]))
+    feeds_carry = set(ordered([*rolled.back, *(n for n in alone + direct if n.rank == CARRY)]))
     shown = set(ordered(rolled.outputs.values()))
     found: dict[Node, str] = {}
-    for node in ordered(rolled.forward_roots() + rolled.backward_roots()):
+    for node in every:
         found[node] = stage(node, found, feeds_state, feeds_carry, shown)
     return found
 

@@ -33,8 +33,8 @@ def check(program: Rolling) -> None:
     finally:
         current_scope.reset(token)
         generator.bit_generator.state = before
-    read = [program.wanted.x[1], *(dtype for _, dtype in program.wanted.states), *(e.dtype for e in program.externals)]
-    eps = max(np.finfo(dtype).eps for dtype in read if np.dtype(dtype).kind == "f")
+    given = [dtype for _, dtype in program.wanted.states]
+    eps = max(np.finfo(dtype).eps for dtype in map(np.dtype, [*program.dtypes, *given]) if dtype.kind == "f")
     for what, expected, found in pairs:
         if not close(expected, found, float(eps)):
             kind = type(program.layer.cells[program.name]).__name__

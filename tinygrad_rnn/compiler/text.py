@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..ops import basic
 from .places import View
 from .program import Node
 
@@ -17,7 +18,7 @@ def written(node: Node, texts: list[str], lead: int = 0) -> str | None:
         return f"{texts[0]} {SIGNS[op]} {texts[1]}"
     if op == "neg":
         return f"-{texts[0]}"
-    if op == "getitem":
+    if op == "getitem" and basic(params["key"]):
         return texts[0] + (lifted if lead else direct)(("getitem", params["key"]))
     if op == "reshape":
         return f"{texts[0]}.reshape({', '.join(map(str, node.shape))})"

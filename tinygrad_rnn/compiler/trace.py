@@ -29,6 +29,9 @@ class CompileError(TypeError):
     """A step that cannot become a program."""
 
 
+LOOKS = {np.argwhere, np.array2string, np.array_repr, np.array_str, np.count_nonzero, np.flatnonzero, np.nonzero}
+
+
 def depends(what: str) -> NoReturn:
     """Raise: the step looks at a value, which one run of it does not tell about the others."""
     raise CompileError(
@@ -135,6 +138,10 @@ class Tape:
         node.__class__ = Traced
         args = [self.of(x if isinstance(x, Tensor) else Tensor(x)) for x in inputs]
         self.nodes[node] = self.program.make(f"np.{function.__name__}", *args, **kwargs)
+
+    def looked(self, function: Any) -> None:
+        """A function of NumPy has looked at values."""
+        depends(f"{'looks at' if function in LOOKS else 'takes the truth'} (np.{function.__name__})")
 
     def walking(self, order: Sequence[Tensor]) -> AbstractContextManager[None]:
         """A graph is walked back."""
