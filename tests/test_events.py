@@ -363,3 +363,10 @@ def test_an_op_of_ones_own_needs_no_source():
     own = ops.Op("own", np.multiply, source["f"], source["d"])
     assert [rule_text(own, 0), rule_text(own, 1)] == ["", "As it comes"]
     assert input_names(ops.Op("own", np.multiply, source["f"], source["f"]), 2) == ["x0", "x1"]
+
+
+def test_a_compiled_layer_has_no_steps_to_show():
+    compiled = tg.compile(tg.nn.RNN(2, 3))
+    loss = compiled(np.zeros((4, 1, 2), np.float32))[0].sum()
+    with pytest.raises(TypeError, match=r"RNNCell over time is one node, .* Call the layer itself: compiled.layer\(x\)"):
+        tg.viz.events(loss)

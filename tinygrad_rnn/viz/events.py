@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from ..anomaly import Watch
-from ..backward import gradients
+from ..backward import gradients, toposort
 from ..ops import Array
 from ..scope import current_scope
 from ..tensor import Tensor
@@ -44,6 +44,12 @@ def checked(what: str, loss: Tensor, gradient: Any) -> Tensor:
         raise RuntimeError(
             f"{what}: {loss.describe()} {why}, so there is no backward pass to show: make a leaf with requires_grad=True, "
             "and compute outside of no_grad()"
+        )
+    run = next((x for x in toposort(loss) if x.dtype.kind == "O"), None)
+    if run is not None and run.op is not None:
+        raise TypeError(
+            f"{what}: {run.op.name} is one node, made by tg.compile, and has no steps to show. Call the layer itself: "
+            "compiled.layer(x)"
         )
     return loss._seed(gradient)
 
