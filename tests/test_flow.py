@@ -214,7 +214,7 @@ def test_what_terms_refuses(rng):
         flow.terms(loss, other.weight)
     with pytest.raises(ValueError, match=r"'weight_hh' .* also outside of the time steps.*leave penalties on weights out"):
         flow.terms(loss + (w**2).sum(), w)
-    with pytest.raises(ValueError, match=r"no time steps in the graph of .*Use tg.nn.Recurrent, or in a loop of your own"):
+    with pytest.raises(ValueError, match=r"no time steps in the graph of .*Recurrent \(not compiled\), or in a loop of"):
         flow.terms(other(np.ones(H)).sum(), other.weight)
     h = flow.states(loss)["RNN.l0.h"][2]
     with pytest.raises(ValueError, match=r"'h' .* is computed at step 2, so it has no terms by step.*gradients_at"):

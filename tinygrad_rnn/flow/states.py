@@ -156,8 +156,8 @@ def timed(who: str, roots: Sequence[Tensor]) -> tuple[list[Tensor], Timing]:
     time = timing(order)
     if not time.step:
         raise ValueError(
-            f"{who}: no time steps in the graph of {', '.join(x.describe() for x in roots[:3])}. Use tg.nn.Recurrent (not compiled), or in a "
-            "loop of your own read the input of a step by its index, x[:, t]"
+            f"{who}: no time steps in the graph of {', '.join(x.describe() for x in roots[:3])}. Use tg.nn.Recurrent "
+            "(not compiled), or in a loop of your own read the input of a step by its index, x[:, t]"
         )
     return order, time
 
