@@ -246,7 +246,7 @@ class Tensor(Operators):
                 f"{self.describe()} does not require grad and has no graph: make a leaf with requires_grad=True, "
                 "and compute outside of no_grad()"
             )
-        found = gradients([self], [self._seed(gradient)], create_graph)
+        found = gradients([self], [self._seed(gradient, create_graph)], create_graph)
         for leaf in found:
             if leaf.grad is not None and leaf.grad.shape != leaf.shape:
                 raise ValueError(
@@ -258,7 +258,7 @@ class Tensor(Operators):
                 g = g if create_graph else new(Tensor)._init_leaf(g)
                 leaf.grad = g if leaf.grad is None else leaf.grad + g
 
-    def _seed(self, gradient: ArrayLike | Tensor | None) -> Tensor:
+    def _seed(self, gradient: ArrayLike | Tensor | None, create_graph: bool = True) -> Tensor:
         if gradient is None:
             if self._data.size != 1:
                 raise RuntimeError(
@@ -269,6 +269,8 @@ class Tensor(Operators):
         seed = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
         if seed.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {seed.shape}, expected that of {self.describe()}")
+        if not create_graph and seed._data.dtype == self._data.dtype:
+            return seed  # the walk copies what is left in a leaf
         # A copy, so that no gradient is the caller's own array.
         return seed.astype(self.dtype) if seed._requires_grad else Tensor(seed._data, dtype=self.dtype)
 

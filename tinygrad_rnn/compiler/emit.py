@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from itertools import groupby
 from math import prod
 from typing import Any
 
@@ -61,7 +62,9 @@ class Emitter(AtOnce):
         """What a global name stands for."""
         value = self.globals[name]
         if isinstance(value, np.ndarray):
-            return f"# {name}: {value}" if not value.shape else f"# {name}: an array {value.shape}"
+            runs = [(number, len(list(same))) for number, same in groupby(value.ravel().tolist())]
+            text = ", ".join(f"{number} x {count}" for number, count in runs) if len(runs) < 9 else f"an array {value.shape}"
+            return f"# {name}: {text}" if value.shape else f"# {name}: {value}"
         return f"# {name}: {getattr(value, '__module__', '')}.{getattr(value, '__qualname__', name)}"
 
     def forward_way(self) -> str:

@@ -81,8 +81,13 @@ class Compiled(Module):
 
     @property
     def source(self) -> str:
-        """The program that ran last: NumPy code with a forward and a backward function for each layer and direction."""
+        """The program that ran last, of each layer and direction: NumPy code with a forward and a backward function."""
         return self._shown("source")
+
+    @property
+    def textbook(self) -> str:
+        """The same program as one would write it on a blackboard: a plain loop each way, an equation a line. It runs, too."""
+        return self._shown("textbook")
 
     @property
     def schedule(self) -> str:

@@ -125,9 +125,12 @@ def activation(program: Program, x: Node, nodes: Sequence[Node]) -> Node:
     if all(n.op == "sigmoid" for n in nodes):
         return program.make("sigmoid", x)
 
-    def vector(sigmoid: float, tanh: float) -> Node:
+    def vector(name: str, sigmoid: float, tanh: float) -> Node:
         values = [np.full(n.shape[1], sigmoid if n.op == "sigmoid" else tanh, x.dtype) for n in nodes]
-        return program.constant(np.concatenate(values))
+        made = program.constant(np.concatenate(values))
+        made.name = name
+        return made
 
-    inner = program.make("tanh", program.make("mul", x, vector(0.5, 1)))
-    return program.make("add", program.make("mul", inner, vector(0.5, 1)), vector(0.5, 0))
+    scale = vector("scale", 0.5, 1)
+    inner = program.make("tanh", program.make("mul", x, scale))
+    return program.make("add", program.make("mul", inner, scale), vector("offset", 0.5, 0))

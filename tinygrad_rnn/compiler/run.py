@@ -26,6 +26,7 @@ from .program import Program
 from .rewrite import improved
 from .roll import roll
 from .self_check import check
+from .textbook import textbook
 from .trace import Wanted, advance, trace
 
 
@@ -79,7 +80,8 @@ class Rolling:
         program = Program()
         rolled = roll(program, improved(program, step))
         kind = type(cell).__name__
-        code = emit(rolled, f"{kind} over time, for inputs {wanted.x[0]} a step")
+        self.step, self.title = step, f"{kind} over time, for inputs {wanted.x[0]} a step"
+        code = emit(rolled, self.title)
         self.source, self.schedule = code.source, code.schedule
         self.file = file = f"<tg.compile {kind} {next(numbers)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(keepends=True), file)
@@ -95,6 +97,11 @@ class Rolling:
         own = [cls for cls in {type(m): None for _, m in cell.named_modules()} if cls.__module__ != Module.__module__]
         self.of_class = [(vars(cls), k, v) for cls in own for k, v in vars(cls).items() if k[0] != "_" and not callable(v)]
         self.deep = [(v, contents(v)) for values in self.as_traced for v in values if contents(v) is not v]
+
+    @property
+    def textbook(self) -> str:
+        """The program before it was made fast."""
+        return textbook(self.step, self.title).source
 
     def forget(self) -> None:
         """Give up what the program keeps outside of itself."""
@@ -146,10 +153,10 @@ class Rolling:
             return self.unrolled(grads, inputs, extras, reverse)
         values, saved = out[()]
         n = self.outputs
-        seeds = [grads[i] if i in grads else np.zeros(v.shape, v.dtype) for i, v in enumerate(values)]
-        ys = [s[::-1] for s in seeds[:n]] if reverse else seeds[:n]
+        ys = [grads[i] if i in grads else np.zeros(v.shape, v.dtype) for i, v in enumerate(values[:n])]
+        finals = [grads[i + n][0] if i + n in grads else zero._data for i, zero in enumerate(self.zeros)]
         assert self.backward is not None
-        dx, carries, totals = self.backward(saved, *ys, *[s[0] for s in seeds[n:]])
+        dx, carries, totals = self.backward(saved, *([y[::-1] for y in ys] if reverse else ys), *finals)
         if dx is not None and reverse:
             dx = dx[::-1]
         return [dx, *carries, *totals].__getitem__
