@@ -22,7 +22,7 @@ from .text import direct
 from .writer import Code, Scope
 
 CACHE = 1 << 16  # elements of a state that some steps may have so that what is made of them stays in the cache
-WHOLE = 64  # so many steps at once are as good as all
+WHOLE = 16  # so many steps at once are as good as all
 
 
 def emit(rolled: Rolled, title: str) -> Code:
