@@ -243,6 +243,14 @@ def promoted(args: Sequence[Node]) -> Any:
     return np.result_type(*(type(x.value)(x.value) if x.is_number else x.dtype for x in args))
 
 
+def sample(x: Node) -> Any:
+    """A value of a node's shape and dtype; a matrix has an inverse."""
+    if x.op == "constant":
+        return x.value
+    ones = np.ones(x.shape, x.dtype)
+    return ones + np.eye(*x.shape[-2:], dtype=x.dtype) if len(x.shape) > 1 and x.dtype.kind == "f" else ones
+
+
 def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[int, ...], Any]:
     """The shape and dtype of a result."""
     shapes = [x.shape for x in args]
@@ -255,5 +263,5 @@ def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[
     if op == "total":
         return tuple(n for i, n in enumerate(shapes[0]) if i not in params["axes"]), args[0].dtype
     with np.errstate(all="ignore"):
-        result = forward(op)(*(x.value if x.op == "constant" else np.ones(x.shape, x.dtype) for x in args), **params)
+        result = forward(op)(*map(sample, args), **params)
     return result.shape, result.dtype

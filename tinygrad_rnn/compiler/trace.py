@@ -263,18 +263,19 @@ def traced(layer: Any, cell: Module, wanted: Wanted, tape: Tape, rng: np.random.
     paths = {p: path for path, p in cell.named_parameters()}
     for tensor, node in tape.externals.items():
         node.name = paths.get(tensor, node.name)
+    externals = {p: tape.externals[p] for p in (*paths, *tape.externals) if p in tape.externals}  # in the cell's own order
 
     seeds, carries, found = {}, [], {}
     if differentiable:
         seeds = {name: given(f"d{name}", out.shape, out.dtype, SEED) for name, out in outputs.items()}
         carries = [given(f"d{n}", h.shape, h.dtype, CARRY) for n, h in zip(names, members(new), strict=True)]
-        targets: Collection[Tensor] = [t for t in (x, *states, *tape.externals) if t._requires_grad]
+        targets: Collection[Tensor] = [t for t in (x, *states, *externals) if t._requires_grad]
         roots = [*members(new), *outputs.values()]
         found = gradients(roots, [*carries, *seeds.values()], create_graph=True, targets=targets)
     return Step(
         {node.name or "": node for node in map(tape.of, (x, *states, *extras.values()))},
         tuple(map(tape.of, states)),
-        dict(tape.externals),
+        externals,
         tuple(map(tape.of, members(new))),
         {name: tape.of(out) for name, out in outputs.items()},
         {name: tape.of(seed) for name, seed in seeds.items()},
