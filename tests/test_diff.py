@@ -33,6 +33,8 @@ def arrows(drawing, mark):
 def test_peepholes_are_three_products_and_three_sums():
     drawing = tg.viz.diff(nn.LSTMCell, zoo.PeepholeLSTMCell)
     assert found(drawing) == {"added": ["* peephole_f", "+", "* peephole_i", "+", "* peephole_o", "+"]}
+    assert "dashed: only in LSTMCell (0)" in drawing.source  # no box, but edges
+    assert "double:" not in drawing.source
     total = "+ bias_ih + bias_hh"
     assert arrows(drawing, "style=dashed") == Counter((total, f"{gate} = sigmoid") for gate in "ifo")
     assert arrows(drawing, "penwidth=2.5") == Counter(
@@ -117,13 +119,39 @@ def test_the_order_matters_in_a_difference_and_not_in_a_sum():
     assert "nothing differs" in tg.viz.diff(Sums(), Sums2()).source
 
 
+class Scaled(Less):
+    def __init__(self):
+        self.w, self.v = nn.Parameter(np.ones(3)), nn.Parameter(np.ones(3))
+
+    def forward(self, x, h):
+        return np.clip(h * (self.w + self.v), -1, 1) + x
+
+
+class Chosen(Scaled):
+    def forward(self, x, h):
+        return np.where(x > h, h * (self.w - 2 * self.v), 1) + x
+
+
+def test_words_that_are_sums_have_parentheses():
+    assert found(tg.viz.diff(Scaled(), Chosen())) == {
+        "added": [">", "where(., ., 1)"],
+        "changed": ["* (w - 2 * v)"],
+        "removed": ["clip(., -1, 1)"],
+    }
+
+
 def test_an_output_is_part_of_a_cell():
     assert found(tg.viz.diff(Less(), Shown())) == {"added": ["exp"]}
 
 
 def test_what_differs_is_not_told_by_colour_alone():
     source = tg.viz.diff(nn.GRUCell, zoo.ResetBeforeGRUCell).source
-    for words in ("thick: only in ResetBeforeGRUCell (3)", "dashed: only in GRUCell (4)", "double: changed (2)", "thin: the same (11)"):
+    for words in (
+        "thick: only in ResetBeforeGRUCell (3)",
+        "dashed: only in GRUCell (4)",
+        "double: changed (2)",
+        "thin: the same (11)",
+    ):
         assert words in source
     assert len(re.findall(r'^n\d+ \[.*style="rounded,dashed"', source, re.MULTILINE)) == 4
     assert len(re.findall(r"^n\d+ \[.*penwidth=3", source, re.MULTILINE)) == 3

@@ -98,7 +98,9 @@ def test_elmans_equations():
     )
     assert str(equations) == repr(equations) == f"# the step\n{equations.forward}\n\n# its gradients\n{equations.adjoint}"
     assert equations.names == {"tanh": np.tanh}
-    assert equations.latex == r"""\begin{aligned}
+    assert (
+        equations.latex
+        == r"""\begin{aligned}
 a_{t} &= x_{t} W_{ih}^\top + b_{ih} + h_{t-1} W_{hh}^\top + b_{hh} \\
 h_{t} &= \tanh(a_{t}) \\[1ex]
 \bar{a}_{t} &= \bar{h}_{t} \odot (1 - h_{t}^{2}) \\
@@ -109,6 +111,7 @@ h_{t} &= \tanh(a_{t}) \\[1ex]
 \bar{b}_{hh} &= \mathrm{sum}_{0}(\bar{a}_{t}) \\
 \bar{h}_{t-1} &= \bar{a}_{t} W_{hh}
 \end{aligned}"""
+    )
     assert equations._repr_latex_() == f"$$\n{equations.latex}\n$$"
 
 
@@ -172,7 +175,14 @@ class Expression(nn.Module):
 
 
 PAIRS = [f"x {one} (h {two} W)" for one in "+-*/@" for two in "+-*/@"] + [f"(x {a} h) {b} W" for a in "+-*/@" for b in "+-*/@"]
-OTHERS = ["-(x {} h) * W", "x {} -h", "(-x) {} (-h)", "(x {} h) ** 2", "(x {} h).T {} W", "(x {} h).sum(axis=1, keepdims=True) {} W"]
+OTHERS = [
+    "-(x {} h) * W",
+    "x {} -h",
+    "(-x) {} (-h)",
+    "(x {} h) ** 2",
+    "(x {} h).T {} W",
+    "(x {} h).sum(axis=1, keepdims=True) {} W",
+]
 OTHERS += ["(-(x {} h)) ** 2", "np.where(x > (h {} W), x, h) {} W", "(x {} h)[:, ::-1]", "1 - (2 {} x)", "(x {} -0.5) {} -2"]
 OTHERS += ["np.tanh(-(x {} h) ** 2)", "-(-x {} h).T", "(x {} h > W) * x", "x * np.equal(x > h, h > (W {} x))"]
 FILLED = [text.replace("{}", sign) for text in OTHERS for sign in "+-*/@" if not (sign == "@" and re.search(r"\d", text))]

@@ -160,7 +160,10 @@ SIZED = [nn.RNNCell, nn.LSTMCell, nn.GRUCell]
 SIZED += [getattr(zoo, name) for name in sorted(vars(zoo)) if name.endswith("Cell") and name not in ("Cell", "LSTMCell")]
 ODD = [Plain, *Plain.__subclasses__()]
 CELLS = [lambda kind=kind: kind(E, H, dtype=np.float64) for kind in SIZED] + ODD
-CELLS += [lambda: nn.RNNCell(E, H, nonlinearity="relu", dtype=np.float64), lambda: nn.LSTMCell(E, H, proj_size=2, dtype=np.float64)]
+CELLS += [
+    lambda: nn.RNNCell(E, H, nonlinearity="relu", dtype=np.float64),
+    lambda: nn.LSTMCell(E, H, proj_size=2, dtype=np.float64),
+]
 NAMES = [kind.__name__ for kind in SIZED + ODD] + ["relu", "projected"]
 
 
@@ -225,7 +228,9 @@ def test_single_precision_stays_single():
 
 
 def test_elmans_network_reads_as_by_hand():
-    assert textbook(step_of(nn.RNNCell(E, H)), "An Elman network").source == '''"""An Elman network"""
+    assert (
+        textbook(step_of(nn.RNNCell(E, H)), "An Elman network").source
+        == '''"""An Elman network"""
 
 from numpy import stack, tanh, zeros_like
 
@@ -260,6 +265,7 @@ def backward(saved, dy, dh):
         dh = da @ weight_hh
     return dx, [dh], [dweight_ih, dbias_ih, dweight_hh, dbias_hh]
 '''
+    )
 
 
 @pytest.mark.parametrize("make", CELLS, ids=NAMES)

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from ..ops import TABLE
-from ..ops.shapes import scatter
 from .lines import Line
 from .program import Node, forward
 
@@ -23,11 +22,6 @@ SIGNS = {
 }  # fmt: skip
 REDUCTIONS = {"sum", "mean", "max", "min", "prod"}
 SAME_CALL = {"broadcast_to", "clip", "concatenate", "cumprod", "cumsum", "stack"}  # NumPy's function takes the same arguments
-
-
-def sigmoid(x: Any) -> Any:
-    """1 / (1 + exp(-x)), in a form that does not overflow."""
-    return 0.5 * np.tanh(0.5 * x) + 0.5
 
 
 def holds(node: Node, names: Mapping[Node, str]) -> int:
@@ -121,14 +115,12 @@ class Python:
 
     def function(self, op: str) -> str:
         """The name by which an op is called: NumPy's, else the table's."""
-        function = sigmoid if op == "sigmoid" else getattr(np, op) if op in SAME_CALL else forward(op)
+        function = getattr(np, op) if op in SAME_CALL else forward(op)
         name = getattr(function, "__name__", "")
-        if function is sigmoid or getattr(np, name, None) is function:
+        if op in ("scatter", "sigmoid") or getattr(np, name, None) is function:
             return self.known(name, function)
         if getattr(np.linalg, name, None) is function:
             return f"{self.known('linalg', np.linalg)}.{name}"
-        if function is scatter:
-            return self.known("scatter", scatter)
         return f"{self.known('TABLE', TABLE)}[{op!r}].forward"
 
     def known(self, name: str, value: Any) -> str:

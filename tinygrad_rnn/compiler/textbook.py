@@ -72,62 +72,61 @@ class Textbook:
     def forward(self) -> str:
         """x, the initial states and the parameters in; the outputs and the final states out, and what the way back needs."""
         step, name, unique = self.step, self.lines.name, self.lines.unique
+        x, *others = (name[n] for n in (*step.given.values(), *step.externals.values()) if n not in step.states)
         states = [name[h] for h in step.states]
         initial = [unique(f"{h}0") for h in states]
-        others = [name[n] for n in (*step.given.values(), *step.externals.values()) if n not in step.states]
         once, each = self.parted(self.lines.forward)
-        each += [
-            f"{h}[t] = {self.python.text(new)}"
-            for h, new in zip(states, step.new, strict=True)
-            if name.get(new) != h or not new.args
-        ]
-        made, ys = dict.fromkeys(name[n] for n in self.kept if name[n] not in states), []
+        for h, new in zip(states, step.new, strict=True):
+            if not new.args or name.get(new) != h:  # it is given, or it is another state too
+                each.append(f"{h}[t] = {self.python.text(new)}")
+        made = list(dict.fromkeys(name[n] for n in self.kept if name[n] not in states))
+        outputs = {}
         for key, out in step.outputs.items():
-            ys.append((unique(key if key == "y" else f"y_{key}"), name.get(out, "")))
+            y = unique("y" if key == "y" else f"y_{key}")
+            outputs[y] = name[out] if out in self.kept else unique(f"{y}_t")
             if out not in self.kept:
-                ys[-1] = ys[-1][0], unique(f"{ys[-1][0]}s")
-                made[ys[-1][1]] = None
-                each.append(f"{ys[-1][1]}[t] = {self.python.text(out)}")
-        asked = {n for n in step.gradients if n not in step.states}
-        there = {name[n] for n in name if n in asked or (n in self.read_back and n in self.lines.way)}
-        self.saved = [n for n in dict.fromkeys([*others[:1], *states, *made, *others[1:], *name.values()]) if n in there]
-        dicts = f"({{}} for _ in range({len(made)}))"
+                made.append(outputs[y])
+                each.append(f"{outputs[y]}[t] = {self.python.text(out)}")
+        needed = {name[n] for n in name if n in self.targets() or (n in self.read_back and n in self.lines.way)}
+        self.saved = [n for n in dict.fromkeys([x, *states, *made, *others, *name.values()]) if n in needed]
+        dicts = ", ".join(["{}"] * len(made)) if len(made) < 6 else f"({{}} for _ in range({len(made)}))"
         body = [
-            f"T = len({others[0]})",
+            f"T = len({x})",
             f"{', '.join(states)} = {', '.join(f'{{-1: {h}}}' for h in initial)}  # {states[0]}[-1] is before the first step",
-            *([f"{', '.join(made)} = {', '.join(['{}'] * len(made)) if len(made) < 6 else dicts}"] if made else []),
+            *named(made, dicts),
             *once,
             "for t in range(T):",
             *(f"    {line}" for line in each),
-            *(f"{y} = stack([{kept}[t] for t in range(T)])" for y, kept in ys),
+            *(f"{y} = stack([{kept}[t] for t in range(T)])" for y, kept in outputs.items()),
             *listed("saved = (", self.saved, ",)" if len(self.saved) == 1 else ")"),
-            f"return [{', '.join(y for y, _ in ys)}], [{', '.join(f'{h}[T - 1]' for h in states)}], saved",
+            f"return [{', '.join(outputs)}], [{', '.join(f'{h}[T - 1]' for h in states)}], saved",
         ]
-        return function("forward", [others[0], *initial, *others[1:]], body)
+        return function("forward", [x, *initial, *others], body)
+
+    def targets(self) -> list[Node]:
+        """What gradients are summed up for: x, at every step, and the parameters."""
+        return [n for n in (self.step.given["x"], *self.step.externals.values()) if n in self.step.gradients]
 
     def backward(self) -> str:
         """What was saved and the gradients of the results in; those of x, the initial states and the parameters out."""
         step, name, text = self.step, self.lines.name, self.python.text
         x = step.given["x"]
-        targets = {n: self.lines.unique(f"d{name[n]}") for n in (x, *step.externals.values()) if n in step.gradients}
+        targets = {n: self.lines.unique(f"d{name[n]}") for n in self.targets()}
         once, each = self.parted(self.lines.adjoint)
         if x in targets:
             each.append(f"{targets[x]}[t] = {text(step.gradients[x])}")
         each += [f"{dw} += {text(step.gradients[w])}" for w, dw in targets.items() if w is not x]
         each += self.carried()
         carries, seeds = [name[c] for c in step.carries], [name[d] for d in step.seeds.values()]
+        totals = [targets.get(w, "None") for w in step.externals.values()]
         body = [
-            *unpacked(self.saved),
+            *named(self.saved, "saved" if len(self.saved) > 1 else "saved[0]"),
             f"T = len({seeds[0]})",
             *(f"{dw} = zeros_like({name[w]})" for w, dw in targets.items()),
             *once,
             "for t in reversed(range(T)):",
             *(f"    {line}" for line in each or ["pass"]),
-            *listed(
-                f"return {targets.get(x)}, [{', '.join(carries)}], [",
-                [targets.get(w, "None") for w in step.externals.values()],
-                "]",
-            ),
+            *listed(f"return {targets.get(x)}, [{', '.join(carries)}], [", totals, "]"),
         ]
         return function("backward", ["saved", *seeds, *carries], body)
 
@@ -161,10 +160,10 @@ def function(name: str, arguments: list[str], body: list[str]) -> str:
     return "\n".join([*listed(f"def {name}(", arguments, "):"), *(f"    {line}" for line in body)])
 
 
-def unpacked(names: list[str]) -> list[str]:
-    """The line that takes what was saved apart."""
-    line = f"{', '.join(names)}{',' if len(names) == 1 else ''} = saved"
-    return [] if not names else [line] if len(line) <= WIDEST else listed("(", names, ") = saved")
+def named(names: list[str], value: str) -> list[str]:
+    """The line that gives a value its names, or each of its items one."""
+    line = f"{', '.join(names)} = {value}"
+    return [] if not names else [line] if len(line) <= WIDEST else listed("(", names, f") = {value}")
 
 
 def listed(start: str, names: list[str], end: str) -> list[str]:

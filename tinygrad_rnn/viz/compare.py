@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..compiler.expressions import SIGNS, Python
+from ..compiler.expressions import PRODUCT, SIGNS, Python, holds
 from ..compiler.lines import Lines
 from ..compiler.program import CONSTANT, Node, ordered
 
 COMMUTATIVE = {"add", "mul", "maximum", "minimum"}
+WORDY = 6  # nodes in a word
 
 
 @dataclass(eq=False, slots=True)
 class Box:
     """An op: its text with the parameters that it reads, and the name of its value."""
 
+    op: str
     text: str
     name: str
     kind: str  # "input", "op" or "state"
@@ -34,12 +36,22 @@ class Boxes:
         self.words = Python(parameters)
         self.box: dict[Node, Box] = {}
         self.results = dict.fromkeys([*lines.step.new, *lines.step.outputs.values()])
-        nodes = ordered(self.results)
-        for n in nodes:
-            if n.rank != CONSTANT and n not in lines.whole and not self.within_sum(n):
+        self.size: dict[Node, int] = {}
+        for n in ordered(self.results):
+            self.size[n] = 1 + sum(self.size[x] for x in n.args)
+            if not self.is_word(n) and n not in lines.whole and not self.within_sum(n):
                 self.box[n] = self.made(n)
         self.all = list(self.box.values())
         self.new = [self.box[n] for n in lines.step.new if n in self.box and n.args]
+
+    def is_word(self, node: Node) -> bool:
+        """Is this a parameter, a number, or a little that is made of these, to be written in the label of what reads it?"""
+        return node.rank == CONSTANT and self.size[node] <= WORDY
+
+    def word(self, node: Node, reader: Node) -> str:
+        """A word in the label of what reads it."""
+        loose = reader.op in SIGNS and reader.op != "add" and holds(node, self.words.names) <= PRODUCT
+        return f"({self.words.text(node)})" if loose else self.words.text(node)
 
     def within_sum(self, node: Node) -> bool:
         """Is this a sum that only another sum reads?"""
@@ -61,14 +73,14 @@ class Boxes:
         """The box of a node."""
         if not node.args:
             state = node in self.step.states
-            return Box(f"{self.lines.name[node]}{'[t-1]' if state else ''}", "", "input")
+            return Box("given", f"{self.lines.name[node]}{'[t-1]' if state else ''}", "", "input")
         operands = self.operands(node)
-        words = [self.words.text(x) if x.rank == CONSTANT else None for x in operands]
+        words = [self.word(x, node) if self.is_word(x) else None for x in operands]
         state = node in self.step.new
         name = self.lines.name[node] if state else node.name or ""
-        box = Box(self.text(node, words), name, "state" if state else "op")
+        box = Box(node.op, self.text(node, words), name, "state" if state else "op")
         for i, x in enumerate(operands):
-            if x.rank != CONSTANT:
+            if not self.is_word(x):
                 box.reads.append((self.box[self.lines.whole.get(x, x)], 0 if node.op in COMMUTATIVE else i))
         return box
 
@@ -93,36 +105,32 @@ def matched(a: Boxes, b: Boxes) -> dict[Box, Box]:
     found: dict[Box, Box] = {}
     taken: set[Box] = set()
 
-    def pair(x: Box, y: Box) -> bool:
+    def pair(x: Box, y: Box) -> None:
         """Note that y, of b, is x, of a, unless either is taken."""
-        if x in taken or y in found:
-            return False
-        found[y] = x
-        taken.add(x)
-        return True
+        if x not in taken and y not in found:
+            found[y] = x
+            taken.add(x)
 
     for x, y in zip(a.new, b.new, strict=False):
         pair(x, y)
-    for keep in ("input", "op"):
-        known = {x.name or x.text: x for x in a.all if x.kind == keep and (x.name or keep == "input")}
+    for kind in ("input", "op"):
+        known = {x.name or x.text: x for x in a.all if x.kind == kind and (x.name or kind == "input")}
         for y in b.all:
-            if y.kind == keep and (y.name or y.text) in known:
+            if y.kind == kind and (y.name or y.text) in known:
                 pair(known[y.name or y.text], y)
-    same_text, same_op = (lambda x, y: x.text == y.text), (lambda x, y: verb(x) == verb(y))
-    for alike in (same_text, same_op):
-        changed = True
-        while changed:
-            changed = False
+    for alike in ("text", "op"):
+        count = -1
+        while len(found) > count:
+            count = len(found)
+            doing: dict[object, list[Box]] = {}
+            for x in a.all:
+                doing.setdefault((getattr(x, alike), *sorted((place, id(z)) for z, place in x.reads)), []).append(x)
             for y in b.all:  # from the inputs: the same op on the same operands
-                reads = sorted((place, id(found.get(z))) for z, place in y.reads)
-                same = (x for x in a.all if sorted((place, id(z)) for z, place in x.reads) == reads)
-                changed |= any(alike(x, y) and pair(x, y) for x in same)
+                for x in doing.get((getattr(y, alike), *sorted((place, id(found.get(z))) for z, place in y.reads)), ()):
+                    pair(x, y)
             for y in reversed(b.all):  # from the results: the same op, read by the same
                 for z, _ in y.reads if y in found else ():
-                    changed |= any(alike(x, z) and pair(x, z) for x, _ in found[y].reads if not x.name or not z.name)
+                    for x, _ in found[y].reads:
+                        if getattr(x, alike) == getattr(z, alike) and not (x.name and z.name):
+                            pair(x, z)
     return found
-
-
-def verb(box: Box) -> str:
-    """The op of a box, without its words."""
-    return next((part for part in box.text.split() if not part[0].isalnum()), box.text)

@@ -116,13 +116,14 @@ class Picture:
             "same": "thin: the same",
         }  # fmt: skip
         cells = ""
-        for status in (s for s in words if count[s]):
+        shown = [s for s in words if count[s] or self.edges.get(s)]
+        for status in shown:
             fill, line, _ = STYLE[status]
             border = f'BORDER="{3 if status == "added" else 1}" STYLE="{"dashed" if status == "removed" else "rounded"}"'
             text = f'<FONT COLOR="#111111">{words[status]} ({count[status]})</FONT>'
             cells += f'<TD BGCOLOR="{fill}" COLOR="{line}" {border}>{text}</TD>'
         end = ": nothing differs" if self.nothing_differs() else ""
-        title = f'<TR><TD COLSPAN="{len(count)}"><B>{a} and {b}{end}</B></TD></TR>'
+        title = f'<TR><TD COLSPAN="{len(shown)}"><B>{a} and {b}{end}</B></TD></TR>'
         return f'<<TABLE BORDER="0" CELLSPACING="4" CELLPADDING="4">{title}<TR>{cells}</TR></TABLE>>'
 
     def nothing_differs(self) -> bool:

@@ -96,7 +96,7 @@ class Writer:
                 forward.append((f"{name} = {python.text(new)}", f"{symbol(name, 't')} &= {latex.text(new)}"))
         if step.seeds:
             y, out = lines.unique("y"), step.outputs["y"]
-            forward.append((f"{y} = {python.text(out)}", f"y_t &= {latex.text(out)}"))
+            forward.append((f"{y} = {python.text(out)}", f"{symbol('y', 't')} &= {latex.text(out)}"))
         for n in (step.given["x"], *step.externals.values(), *step.states):
             g = step.gradients.get(n)
             target = lines.unique(f"d{self.python[n]}")
