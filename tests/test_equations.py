@@ -91,8 +91,8 @@ def test_elmans_equations():
         "da = dh * (1 - h ** 2)\n"
         "dx = da @ weight_ih\n"
         "dweight_ih = da.T @ x\n"
-        "dbias_ih = da.sum(axis=0)\n"
         "dweight_hh = da.T @ h_prev\n"
+        "dbias_ih = da.sum(axis=0)\n"
         "dbias_hh = da.sum(axis=0)\n"
         "dh_prev = da @ weight_hh"
     )
@@ -106,8 +106,8 @@ h_{t} &= \tanh(a_{t}) \\[1ex]
 \bar{a}_{t} &= \bar{h}_{t} \odot (1 - h_{t}^{2}) \\
 \bar{x}_{t} &= \bar{a}_{t} W_{ih} \\
 \bar{W}_{ih} &= \bar{a}_{t}^\top x_{t} \\
-\bar{b}_{ih} &= \mathrm{sum}_{0}(\bar{a}_{t}) \\
 \bar{W}_{hh} &= \bar{a}_{t}^\top h_{t-1} \\
+\bar{b}_{ih} &= \mathrm{sum}_{0}(\bar{a}_{t}) \\
 \bar{b}_{hh} &= \mathrm{sum}_{0}(\bar{a}_{t}) \\
 \bar{h}_{t-1} &= \bar{a}_{t} W_{hh}
 \end{aligned}"""

@@ -235,35 +235,35 @@ def test_elmans_network_reads_as_by_hand():
 from numpy import stack, tanh, zeros_like
 
 
-def forward(x, h0, weight_ih, bias_ih, weight_hh, bias_hh):
+def forward(x, h0, weight_ih, weight_hh, bias_ih, bias_hh):
     T = len(x)
     h = {-1: h0}  # h[-1] is before the first step
     for t in range(T):
         a = x[t] @ weight_ih.T + bias_ih + h[t - 1] @ weight_hh.T + bias_hh
         h[t] = tanh(a)
     y = stack([h[t] for t in range(T)])
-    saved = (x, h, weight_ih, bias_ih, weight_hh, bias_hh)
+    saved = (x, h, weight_ih, weight_hh, bias_ih, bias_hh)
     return [y], [h[T - 1]], saved
 
 
 def backward(saved, dy, dh):
-    x, h, weight_ih, bias_ih, weight_hh, bias_hh = saved
+    x, h, weight_ih, weight_hh, bias_ih, bias_hh = saved
     T = len(dy)
     dx = zeros_like(x)
     dweight_ih = zeros_like(weight_ih)
-    dbias_ih = zeros_like(bias_ih)
     dweight_hh = zeros_like(weight_hh)
+    dbias_ih = zeros_like(bias_ih)
     dbias_hh = zeros_like(bias_hh)
     for t in reversed(range(T)):
         dh = dh + dy[t]
         da = dh * (1 - h[t] ** 2)
         dx[t] = da @ weight_ih
         dweight_ih += da.T @ x[t]
-        dbias_ih += da.sum(axis=0)
         dweight_hh += da.T @ h[t - 1]
+        dbias_ih += da.sum(axis=0)
         dbias_hh += da.sum(axis=0)
         dh = da @ weight_hh
-    return dx, [dh], [dweight_ih, dbias_ih, dweight_hh, dbias_hh]
+    return dx, [dh], [dweight_ih, dweight_hh, dbias_ih, dbias_hh]
 '''
     )
 

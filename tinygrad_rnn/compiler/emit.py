@@ -184,7 +184,7 @@ class Emitter(AtOnce):
             for old, buffer in zip(self.rolled.states, self.places.states, strict=True):
                 if ("running", old) in self.scope.known:
                     name = self.scope.known["running", old]
-                    self.line(f"{name} = {self.use(('old', buffer))}[0]")
+                    self.line(f"{name} = {self.use(('old', buffer)).removesuffix('[:-1]')}[0]")
                     self.inner.append(f"{name} = {self.spot(Place(buffer), buffer.node)}")
         turn = "" if loop == FORWARD else "[::-1]"
         names, arrays = list(self.row_of), [array + turn for array in self.row_of.values()]
@@ -205,7 +205,8 @@ class Emitter(AtOnce):
             return self.use(node)
         place = self.places.of.get(node)
         if place is None:
-            return self.row(node, node.name or self.name(node), self.use(node))
+            array = self.use(node)
+            return self.row(node, node.name or array, array)
         if place.old and not place.views and self.now == FORWARD:
             key = ("running", node)
             if key not in self.scope.known:
