@@ -421,8 +421,8 @@ def test_random_programs():
         check(program, used)
 
     every()
-    rare = [name for name in RANDOM_ROWS if used[name] < 5]
-    assert not rare, f"hardly ever tried: {rare}"
+    missing = [name for name in RANDOM_ROWS if not used[name]]  # how often is up to Hypothesis, and changes with any source file
+    assert not missing, f"never tried: {missing}"
 
 
 # The rows that programs are made of; what is not here is in test_ops.py, row by row.

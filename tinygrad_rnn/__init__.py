@@ -4,10 +4,13 @@ Read the source in this order: ops/ (every op and its derivative), tensor.py (th
 through it), operators.py, methods.py and functions/ (what people call), numpy_api.py (how NumPy's own functions join),
 transforms.py, nn/module.py, nn/cells.py, nn/zoo.py, nn/recurrent.py (the one loop over time), optim/sgd.py,
 gradcheck.py and check_cell.py (how we know that it is right), steps.py (which time step a node belongs to), flow/ (what
-flows back through time), viz/ (how it looks).
+flows back through time), viz/ (how it looks), compiler/ (from one step to a program that runs over time).
 """
 
-from . import checkpoint, data, flow, functions, nn, numpy_api, optim, viz  # noqa: I001
+from importlib import import_module as _import_module  # noqa: I001
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
+from . import checkpoint, data, flow, functions, nn, numpy_api, optim
 from .anomaly import AnomalyError, detect_anomaly
 from .check_cell import CellError, check_cell
 from .checkpoint import load, save
@@ -29,6 +32,17 @@ from .nn.init import manual_seed
 from .scope import no_grad
 from .tensor import Tensor
 from .transforms import grad, hessian, hvp, jacobian, jvp, value_and_grad, vjp
+
+if _TYPE_CHECKING:
+    from . import viz
+
+
+def __getattr__(name: str) -> object:
+    """`tg.viz` is imported when it is first used: what only trains need not wait for it."""
+    if name == "viz":
+        return _import_module(".viz", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 __all__ = [
     "AnomalyError", "CellError", "CompileError", "Tensor", "abs", "add", "append", "arccos", "arccosh", "arcsin", "arcsinh",
