@@ -421,7 +421,7 @@ def test_random_programs():
         check(program, used)
 
     every()
-    missing = [name for name in RANDOM_ROWS if not used[name]]  # how often is up to Hypothesis, and changes with any source file
+    missing = [name for name in RANDOM_ROWS if not used[name]]  # how often each is tried is up to Hypothesis
     assert not missing, f"never tried: {missing}"
 
 

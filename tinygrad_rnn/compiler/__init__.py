@@ -1,8 +1,17 @@
 """tg.compile: from one step of a cell to NumPy code that runs over time, forward and back.
 
-Read it in the order of its work: trace.py (one step, written down, and its gradient by the table's rules), program.py (what is
-written down), rewrite.py (the same in fewer operations), roll.py (from one step to all of them), schedule.py (what has to be
-in the loop), places.py (where values live), emit.py (the text), run.py (a program as an op), layer.py (a layer that runs it).
+Read it in the order of its work:
+
+    trace.py     one step, written down, and its gradient by the table's rules
+    program.py   what is written down
+    rewrite.py   the same in fewer operations; its passes are pack.py, regroup.py and linear.py, over rebuild.py
+    roll.py      from one step to all of them
+    schedule.py  what has to be in the loop
+    places.py    where values live
+    emit.py      the text of the loops; at_once.py: of all around them, over writer.py (names) and text.py (single operations)
+    run.py       a program as an op; self_check.py: is it right?
+    layer.py     a layer that runs programs
+
 textbook.py writes the same program plainly, to be read: readable.py (familiar algebra), pairs.py (the gradient of what),
 lines.py (which values get a line, and a name), expressions.py (how an expression is written).
 """

@@ -29,7 +29,8 @@ OWN = {"layer", "fallback", "training", "_programs", "_last", "_lock", "_unrolle
 
 
 def compile(layer: Recurrent, fallback: str | None = None) -> Compiled:
-    """A recurrent layer made fast: the same call, the same results, the same parameters, and `.source` to read.
+    """A recurrent layer made fast: the same call, the same results, the same parameters, and its program to read: `.source`,
+    `.textbook` (the same, plainly) and `.schedule`.
 
     layer: `Recurrent(cell)` of any cell, so RNN, LSTM and GRU too. One step of the cell is traced, differentiated by the op
     table, and written as two NumPy functions with a loop over time each: forward, and backpropagation through time. What does

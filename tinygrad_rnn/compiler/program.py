@@ -14,8 +14,9 @@ import numpy as np
 
 from ..ops import TABLE, basic
 
-CONSTANT, INPUT, STATE, SEED, CARRY, RESULT = range(6)  # ranks: what a value depends on, the highest counts
-RANKS = ("parameters alone", "the input", "the state", "the output's gradient", "the carried gradient", "all steps")
+# Ranks, the highest of what a value depends on: parameters alone, the input, the state; in the way back the gradients of the
+# outputs (seeds) and of the state, from the next step (carries); and for sums over time, all steps.
+CONSTANT, INPUT, STATE, SEED, CARRY, RESULT = range(6)
 
 UFUNCS = {name for name, op in TABLE.items() if isinstance(op.forward, np.ufunc)}
 ELEMENTWISE = UFUNCS | {"exp2", "sigmoid", "relu", "root", "where", "clip", "power", "sinc", "astype"}

@@ -16,20 +16,20 @@ from .trace import Step
 
 def readable(step: Step, without: Collection[str] = ()) -> Step:
     """A step of equal values in familiar forms. The gradients of the outputs named in `without` are zero, and leave it."""
-    writer = Writer()
+    maker = Maker()
     new: dict[Node, Node] = {}
     for name in without:
         seed = step.seeds[name]
-        new[seed] = writer.number(np.zeros(seed.shape, seed.dtype))
+        new[seed] = maker.number(np.zeros(seed.shape, seed.dtype))
     for node in ordered([*step.new, *step.outputs.values(), *step.gradients.values()]):
         if node in new:
             continue
         if node.op == "constant":
-            new[node] = writer.number(node.value)
+            new[node] = maker.number(node.value)
         elif not node.args:
             new[node] = node
         else:
-            made = new[node] = writer.make(node.op, *(new[x] for x in node.args), **node.params)
+            made = new[node] = maker.make(node.op, *(new[x] for x in node.args), **node.params)
             if made.args:
                 made.name = made.name or node.name
     return step._replace(
@@ -40,7 +40,7 @@ def readable(step: Step, without: Collection[str] = ()) -> Step:
     )
 
 
-class Writer:
+class Maker:
     """Makes nodes in the form in which one would write them."""
 
     def __init__(self) -> None:

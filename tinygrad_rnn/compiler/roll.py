@@ -44,9 +44,8 @@ def total(program: Program, g: Node) -> Node:
     elif g.op == "reshape":
         node = make("reshape", total(program, g.args[0]), **g.params)
     elif g.op == "matmul" and turned(g.args[0]):
-        node = make(
-            "product", kept(program, g.args[0].args[0]), kept(program, g.args[1])
-        )  # sum of a.T @ b: one product of long matrices
+        a, b = g.args  # the sum of a.T @ b is one product of long matrices
+        node = make("product", kept(program, a.args[0]), kept(program, b))
     elif g.op == "transpose" and g.args[0].op == "matmul" and turned(g.args[0].args[0]) and len(g.shape) == 2:
         a, b = g.args[0].args
         node = make("product", kept(program, b), kept(program, a.args[0]))

@@ -49,7 +49,7 @@ def direct(view: View) -> str:
     """A view of the value of one step."""
     kind, what = view
     if kind == "getitem":
-        return f"[{key_text(what)}]" if kind == "getitem" else ""
+        return f"[{key_text(what)}]"
     return f".{kind}({', '.join(map(str, what))})"
 
 

@@ -235,7 +235,7 @@ def traced(layer: Any, cell: Module, wanted: Wanted, tape: Tape, rng: np.random.
 
     differentiable = bool(wanted.gradient)
     x = given("x", *wanted.x, INPUT, differentiable and wanted.gradient[0])
-    names = state_names(cell, len(wanted.states))
+    names = state_names(len(wanted.states))
     states = [given(n, *s, STATE, differentiable) for n, s in zip(names, wanted.states, strict=True)]
     state = tuple(states) if isinstance(layer.state_size, tuple) else states[0]
     batch = wanted.x[0][0]
@@ -300,6 +300,6 @@ def advance(
     return proposed, new
 
 
-def state_names(cell: Module, count: int) -> list[str]:
+def state_names(count: int) -> list[str]:
     """h, or h and c, or h, s1, s2, ..."""
     return ["h", "c"][:count] if count <= 2 else ["h", *(f"s{i}" for i in range(1, count))]

@@ -51,7 +51,7 @@ def states(loss: Tensor) -> dict[str, dict[int, Tensor]]:
     A sum of losses is no state.
     """
     order, time = timed("states", [loss])
-    looks = Looks(order, time.step)
+    looks = Looks(time.step)
     crossing = carried(order, time, looks)
     found: dict[tuple[Any, ...], dict[int, list[Tensor]]] = {}
     for x in order:
@@ -72,8 +72,7 @@ def states(loss: Tensor) -> dict[str, dict[int, Tensor]]:
 class Looks:
     """What makes nodes of different steps the same state: the cell that computed them, their name, their shape."""
 
-    def __init__(self, order: Sequence[Tensor], step: dict[Tensor, int]) -> None:
-
+    def __init__(self, step: dict[Tensor, int]) -> None:
         self.step = step
         self.paths: dict[tuple[int, ...], str] = {}  # of the modules around a node, for `module_path` takes its time
         self.constant = repeated((x.name, t) for x, t in step.items())  # a name of one step counts the steps: f"h{t}"

@@ -1,12 +1,18 @@
 """Pictures of computation graphs: `draw(loss)` shows the graph by time, unrolled, windowed, rolled or by modules.
 
-Read steps.py for how time is found in a graph, parts.py for what a picture shows, graph.py for how it is found in Tensors
-(labels.py and names.py for its words, rows.py and frames.py for its rows and frames, record.py for its gradients), window.py,
-roll.py and boxes.py for the views, which make a smaller graph of a graph, dot.py for how that is written as DOT (styles.py for
-how boxes look, rails.py and loops.py for what holds the layout together), drawing.py for how it is rendered and saved.
-events.py tells forward and backward event by event (rules.py has the derivatives in words), page.py makes a page of that.
-equations.py reads the equations of a cell back, diff.py draws what one cell has more or less than another (compare.py).
-plots.py plots what `tg.flow` measures, as SVG written in svg.py; html.py is what a notebook shows of Tensors and modules.
+How time is found in a graph is in steps.py of the package. Here:
+
+    parts.py      what a picture shows, as plain data
+    graph.py      how that is found in Tensors: names.py and labels.py (words), rows.py, frames.py, record.py (gradients)
+    window.py     a view, which makes a smaller graph of a graph; so do roll.py and boxes.py
+    dot.py        a graph as DOT: styles.py (how boxes look), rails.py and loops.py (what holds the layout together)
+    drawing.py    how that is rendered and saved
+    events.py     forward and backward, event by event: event_types.py (their form), ledger.py (sums), rules.py (derivatives)
+    page.py       a page of events, with page.html, .css and .js: matrices.py (arrays as tables), inline.py (the picture)
+    equations.py  the equations of a cell, read back
+    diff.py       what one cell has more or less than another: compare.py (which box is which)
+    plots.py      what `tg.flow` measures, as SVG written in svg.py
+    html.py       what a notebook shows of Tensors and modules
 """
 
 from .diff import diff

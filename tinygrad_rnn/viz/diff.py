@@ -39,11 +39,11 @@ def diff(a: Module | type[Module], b: Module | type[Module], features: int | Non
     what they do to what is matched already, from the inputs up and from the results down.
     """
     names = [x.__name__ if isinstance(x, type) else type(x).__name__ for x in (a, b)]
-    first, second = (boxes(x, features) for x in (a, b))
+    first, second = (boxes_of(x, features) for x in (a, b))
     return Picture(first, second, names).drawing()
 
 
-def boxes(cell: Module | type[Module], features: int | None) -> Boxes:
+def boxes_of(cell: Module | type[Module], features: int | None) -> Boxes:
     """The boxes of a cell, or of a small one of a class."""
     if isinstance(cell, type) and issubclass(cell, Module):
         cell = small(cell)

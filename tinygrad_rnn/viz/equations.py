@@ -27,7 +27,7 @@ def equations(cell: Module, features: int | None = None) -> Equations:
     Raises CompileError for a cell that looks at values.
     """
     step = step_of(cell, features, "equations")
-    return Writer(Lines(step, () if hasattr(cell, "output") else ("y",))).equations()
+    return Bilingual(Lines(step, () if hasattr(cell, "output") else ("y",))).equations()
 
 
 def step_of(cell: Module, features: int | None, who: str) -> Step:
@@ -65,8 +65,8 @@ class Equations:
         return f"$$\n{self.latex}\n$$"
 
 
-class Writer:
-    """Writes the lines of a step in both languages."""
+class Bilingual:
+    """Writes the lines of a step in Python and in LaTeX."""
 
     def __init__(self, lines: Lines) -> None:
         self.lines, self.step = lines, lines.step

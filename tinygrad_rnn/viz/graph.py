@@ -207,7 +207,7 @@ class Builder:
     def _is_state(self, y: Tensor, x: Tensor) -> bool:
         if x not in self.step:
             return False
-        return self.begins(y) is not None if y not in self.step else abs(self.step[y] - self.step[x]) == 1
+        return self.begins(y) is not None if y not in self.step else self.step[y] != self.step[x]
 
     # -- tables --------------------------------------------------------------------------------------------------------------
 

@@ -80,7 +80,7 @@ def unroll(rolled: Rolled) -> Graph:
     found: list[tuple[Key, Key, bool, int]] = []
     found += [((t, source), (t, target), False, place) for t in steps for source, target, place in rolled.inner]
     found += [
-        ((t - back, source), (t, target), abs(back) == 1, place)
+        ((t - back, source), (t, target), True, place)
         for t in steps
         for source, target, place, back in rolled.carried
         if t - back in steps

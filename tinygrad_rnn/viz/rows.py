@@ -59,6 +59,6 @@ def carried(rows: Rows, time: Timing) -> dict[tuple[int, int], Tensor]:
     found: dict[tuple[int, int], Tensor] = {}
     for x in time.step:
         for i, y in enumerate(x.inputs):
-            if y in time.step and abs(time.step[y] - time.step[x]) == 1:
+            if y in time.step and time.step[y] != time.step[x]:
                 found.setdefault((rows[x], i), y)
     return found
