@@ -21,6 +21,7 @@ TOOLS = {
 }
 WORDS = {"T", "saved", "t", "start", "stop", "zip", "range", "slice", "max", "len"}
 FUNCTIONS = {"forward", "backward", "forward_steps", "backward_steps"}
+SHORT = 64  # elements of a row
 HINTS = {ONCE: "w", BEFORE: "zx", FORWARD: "z", OUTPUT: "y", BETWEEN: "k", BACKWARD: "d", AFTER: "g", LAST: "total"}
 
 
@@ -188,5 +189,12 @@ class Writer:
         key = ("view", place.buffer, place.old, repr(place.views))
         if key not in self.scope.known:
             self.scope.known[key] = self.name(key, node.name or f"{self.name(place.buffer)}_part")
-            self.line(f"{self.scope.known[key]} = {base}{''.join(map(lifted, place.views))}")
+            copy = ".copy()" if self.short_rows(place, node) else ""
+            self.line(f"{self.scope.known[key]} = {base}{''.join(map(lifted, place.views))}{copy}")
         return self.scope.known[key]
+
+    def short_rows(self, place: Place, node: Node) -> bool:
+        """On the way back, is this a piece of a saved array that several operations read in many short rows? A copy is quicker."""
+        saved = self.scope.name.startswith("backward") and self.staged[place.buffer.node] == FORWARD
+        often = sum(node in reader.args for reader in self.staged) > 1
+        return saved and often and len(node.shape) > 1 and node.shape[-1] <= SHORT and node.size >= 8 * SHORT
