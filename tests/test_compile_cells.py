@@ -423,3 +423,12 @@ def test_random_cells():
         except Exception as error:  # all that are wrong, not only the first
             wrong[seed] = f"{type(error).__name__}: {str(error)[:100]}"
     assert not wrong
+
+
+@pytest.mark.parametrize("kind", CELLS, ids=lambda kind: kind.__name__)
+def test_cells_of_some_size(kind):
+    """Pieces of what is saved are copied where their rows are short and many."""
+    layer = nn.Recurrent(kind(E, 16, dtype=np.float64))
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(T, 40, E))
+    agree(layer, x, None)

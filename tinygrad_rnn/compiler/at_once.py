@@ -44,7 +44,7 @@ class AtOnce(Writer):
         joined: dict[Node, tuple[Node, Any]] = {}  # what is a part of a concatenation, computed where it belongs
         if stage in (BETWEEN, AFTER, BEFORE, OUTPUT):
             for whole in nodes:
-                for key, part in parts(whole) if whole.op == "concatenate" else ():
+                for key, part in parts(whole) if whole.op in ("concatenate", "stack") else ():
                     if part in nodes and len(self.reading[part]) == 1 and isinstance(forward(part.op), np.ufunc):
                         joined[part] = whole, key
         for node in nodes:
@@ -102,7 +102,7 @@ class AtOnce(Writer):
             return self.over_time(args[0]) + lifted((op, what))
         if op == "broadcast_to":
             return f"broadcast_to({self.aligned(args[0], len(node.shape))}, ({shape}))"
-        if op == "concatenate" and any(joined.get(x, (None,))[0] is node for x in args):
+        if op in ("concatenate", "stack") and any(joined.get(x, (None,))[0] is node for x in args):
             out = self.room(node)
             for key, part in parts(node):
                 if joined.get(part, (None,))[0] is not node:

@@ -154,6 +154,6 @@ def one_product(program: Program, group: list[Node]) -> Node:
     if len(group) == 1:
         return group[0]
     (rows, width), count, make = group[0].shape, len(group), program.make
-    factors = make("reshape", make("concatenate", *(x.args[1] for x in group), axis=1), shape=(rows, count, width))
-    carried = make("reshape", group[0].args[0], shape=(rows, 1, width))
-    return make("reshape", make("mul", carried, factors), shape=(rows, count * width))
+    factors = make("stack", *(x.args[1] for x in group), axis=0)  # one after the other, so that each lies together
+    product = make("transpose", make("mul", group[0].args[0], factors), axes=(1, 0, 2))
+    return make("reshape", product, shape=(rows, count * width))

@@ -43,6 +43,21 @@ def view_of(node: Node) -> View | None:
     return None
 
 
+def unjoined(node: Node) -> tuple[Node | None, tuple[View, ...]]:
+    """Of a reshape that joins the last axes: the value that it shows, and the views from the result back to it.
+
+    x (N, 3, H) can be written as (N, 3 * H) in the first place; and so can x (3, N, H) that is transposed in between.
+    """
+    if node.op != "reshape" or not splits_last(node.shape, node.args[0].shape):
+        return None, ()
+    inner = node.args[0]
+    back: tuple[View, ...] = (("reshape", inner.shape),)
+    if inner.op == "transpose":
+        axes = inner.params["axes"]
+        return inner.args[0], (*back, ("transpose", tuple(axes.index(i) for i in range(len(axes)))))
+    return inner, back
+
+
 def in_place(node: Node) -> bool:
     """Can the result be written over an argument?"""
     return elementwise(node) and node.op != "where"
@@ -119,11 +134,12 @@ class Places:
     def _join(self, loop: str) -> None:
         """What is concatenated is computed in its part of the whole."""
         for whole in reversed(self.body[loop]):
-            if whole.op == "reshape" and view_of(whole) is None and splits_last(whole.shape, whole.args[0].shape):
-                if whole not in self.of and self._free(whole.args[0], loop):  # x (N, 3, H) written as (N, 3 * H)
-                    stored = any(self.base.get(x, x) in self.stored for x in (whole, *whole.args))
+            inner, back = unjoined(whole)
+            if inner is not None and view_of(whole) is None:
+                if whole not in self.of and self._free(inner, loop):
+                    stored = any(self.base.get(x, x) in self.stored for x in (whole, inner, *whole.args))
                     self.of[whole] = Place(self._new(whole, stored))
-                    self.of[whole.args[0]] = Place(self.of[whole].buffer, (("reshape", whole.args[0].shape),))
+                    self.of[inner] = Place(self.of[whole].buffer, back)
                 continue
             if whole.op != "concatenate":
                 continue
@@ -135,10 +151,10 @@ class Places:
 
     def _settle_part(self, part: Node, whole: Place, key: Any, loop: str) -> None:
         place = Place(whole.buffer, (*whole.views, ("getitem", key)))
-        if part.op == "reshape" and splits_last(part.shape, part.args[0].shape):  # x (N, 3, H) written as (N, 3 * H)
-            inner = part.args[0]
+        inner, back = unjoined(part)
+        if inner is not None:
             if self._free(inner, loop):
-                self.of[inner] = Place(whole.buffer, (*place.views, ("reshape", inner.shape)))
+                self.of[inner] = Place(whole.buffer, (*place.views, *back))
                 self.of[part] = place
         elif self._free(part, loop) and view_of(part) is None:
             self.of[part] = place
@@ -185,7 +201,9 @@ class Places:
 
 
 def parts(whole: Node) -> list[tuple[Any, Node]]:
-    """The arguments of a concatenation, each with its index in the whole."""
+    """The arguments of a concatenation or a stack, each with its index in the whole."""
+    if whole.op == "stack":
+        return [((*(slice(None),) * whole.params["axis"], i), x) for i, x in enumerate(whole.args)]
     axis, start, found = whole.params["axis"], 0, []
     for x in whole.args:
         found.append(((*(slice(None),) * axis, slice(start, start + x.shape[axis])), x))
