@@ -194,7 +194,7 @@ class Writer:
         return self.scope.known[key]
 
     def short_rows(self, place: Place, node: Node) -> bool:
-        """On the way back, is this a piece of a saved array that several operations read in many short rows? A copy is quicker."""
+        """Is this a piece of a saved array that several operations read in many short rows? A copy is quicker then."""
         saved = self.scope.name.startswith("backward") and self.staged[place.buffer.node] == FORWARD
         often = sum(node in reader.args for reader in self.staged) > 1
         return saved and often and len(node.shape) > 1 and node.shape[-1] <= SHORT and node.size >= 8 * SHORT
