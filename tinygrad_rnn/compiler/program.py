@@ -253,16 +253,23 @@ def sample(x: Node) -> Any:
 
 
 def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[int, ...], Any]:
-    """The shape and dtype of a result."""
-    shapes = [x.shape for x in args]
-    if op in ("add", "sub", "mul", "neg", "maximum", "minimum"):
+    """The shape and dtype of a result: known for the common ops, and for all others that of a sample."""
+    shapes, floats = [x.shape for x in args], all(x.dtype.kind == "f" or x.is_number for x in args)
+    if op in ("add", "sub", "mul", "neg", "maximum", "minimum") or (op in UFUNCS and floats):
         return np.broadcast_shapes(*shapes), promoted(args)
     if op == "matmul" and len(shapes[0]) == len(shapes[1]) == 2:
         return (shapes[0][0], shapes[1][1]), promoted(args)
     if op == "product":
         return (shapes[0][1], shapes[1][1]), promoted(args)
-    if op == "total":
-        return tuple(n for i, n in enumerate(shapes[0]) if i not in params["axes"]), args[0].dtype
+    if op in ("total", "sum"):
+        axes = params["axes"] if op == "total" else params["axis"]
+        kept = [1 if i in axes else n for i, n in enumerate(shapes[0]) if i not in axes or params.get("keepdims")]
+        if floats:
+            return tuple(kept), args[0].dtype
+    if op == "getitem" and basic(params["key"]):
+        return np.broadcast_to(np.zeros((), args[0].dtype), shapes[0])[params["key"]].shape, args[0].dtype
+    if op == "transpose":
+        return tuple(shapes[0][a] for a in params["axes"]), args[0].dtype
     with np.errstate(all="ignore"):
         result = forward(op)(*map(sample, args), **params)
     return result.shape, result.dtype

@@ -198,6 +198,7 @@ class Wanted(NamedTuple):
 class Step(NamedTuple):
     """The program of one step, forward and backward: what is given and what is made."""
 
+    program: Program
     given: dict[str, Node]  # x, h (or h0, h1, ...), mask, real, zone0, ...
     states: tuple[Node, ...]
     externals: dict[Tensor, Node]
@@ -273,6 +274,7 @@ def traced(layer: Any, cell: Module, wanted: Wanted, tape: Tape, rng: np.random.
         roots = [*members(new), *outputs.values()]
         found = gradients(roots, [*carries, *seeds.values()], create_graph=True, targets=targets)
     return Step(
+        tape.program,
         {node.name or "": node for node in map(tape.of, (x, *states, *extras.values()))},
         tuple(map(tape.of, states)),
         externals,
