@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable
 from itertools import groupby
 from math import prod
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -193,7 +194,7 @@ class Emitter(AtOnce):
         elif len(names) == 1:
             self.line(f"for {names[0]} in {arrays[0]}:")
         else:
-            self.line(f"for {', '.join(names)} in zip({', '.join(arrays)}):")
+            self.scope.lines += [f"    {text}" for text in zipped(names, arrays)]
         for text in self.inner or ["pass"]:
             self.line(f"    {text}")
 
@@ -276,3 +277,12 @@ class Emitter(AtOnce):
         if op in ("astype", "broadcast_to"):
             return [f"copyto({out}, {texts[0]})"]
         return [f"{out}[...] = {self.expression(node, texts)}"]
+
+
+def zipped(names: list[str], arrays: list[str]) -> list[str]:
+    """The head of a loop over the rows of several arrays."""
+    short = f"for {', '.join(names)} in zip({', '.join(arrays)}):"
+    if len(short) <= 100:
+        return [short]
+    left, right = (wrap(", ".join(each), 96) for each in (names, arrays))
+    return ["for (", *(f"    {text}" for text in left), ") in zip(", *(f"    {text}" for text in right), "):"]

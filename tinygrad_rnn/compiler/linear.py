@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from .pack import columns
-from .program import CARRY, Node, Program, ordered, users
+from .program import CARRY, Node, Program, filled, ordered, users
 from .rebuild import replaced, roots
 from .trace import Step
 
@@ -103,15 +103,10 @@ def added(program: Program, a: Node | None, b: Node | None) -> Node:
     one = program.constant(1)
     a, b = one if a is None else a, one if b is None else b
     for this, other in ((b, a), (a, b)):
-        if this.op == "mul" and any(x.value is not None and filled_with(x, -1) for x in this.args):
-            x = next(x for x in this.args if not (x.value is not None and filled_with(x, -1)))
+        if this.op == "mul" and any(filled(x, -1) for x in this.args):
+            x = next(x for x in this.args if not filled(x, -1))
             return program.make("sub", other, x)
     return program.make("add", a, b)
-
-
-def filled_with(x: Node, number: int) -> bool:
-    """Is this constant one number all over?"""
-    return bool(np.all(np.equal(x.value, number)))
 
 
 # -- neighbours -------------------------------------------------------------------------------------------------------------

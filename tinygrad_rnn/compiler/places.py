@@ -10,7 +10,7 @@ from math import prod
 from typing import Any, NamedTuple
 
 from ..ops import basic
-from .program import CARRY, STATE, Node, elementwise
+from .program import Node, elementwise
 from .schedule import BACKWARD, FORWARD, LOOPS, Rolled, last_use
 
 View = tuple[str, Any]  # ("getitem", key), ("reshape", shape), ("transpose", axes)
@@ -209,6 +209,3 @@ def parts(whole: Node) -> list[tuple[Any, Node]]:
         found.append(((*(slice(None),) * axis, slice(start, start + x.shape[axis])), x))
         start += x.shape[axis]
     return found
-
-
-__all__ = ["CARRY", "STATE", "Buffer", "Place", "Places", "View", "parts", "view_of"]

@@ -112,7 +112,9 @@ class Scaling:
             return None
         vector = np.ones(whole.shape[1], x.dtype)
         vector[cut[1] : cut[2]] = s.value
-        by = self.times(whole, self.program.constant(vector), shared=True)
+        scale = self.program.constant(vector)
+        scale.name = "scale"
+        by = self.times(whole, scale, shared=True)
         if by is None:
             return None
         for n in rest:

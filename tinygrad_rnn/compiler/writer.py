@@ -127,7 +127,7 @@ class Writer:
 
     def allocate(self, buffer: Buffer) -> str:
         """Memory: for all steps where the function begins, for one within the function that loops."""
-        lead = [f"T + {1}" if buffer.state else "T"] if buffer.stacked else []
+        lead = ["T + 1" if buffer.state else "T"] if buffer.stacked else []
         wish = f"{buffer.node.name or 's'}s" if buffer.state else None
         name = self.name(buffer, wish)
         shape = ", ".join([*lead, *map(str, buffer.shape)])
