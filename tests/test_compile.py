@@ -639,3 +639,16 @@ def test_the_compiled_layer_is_a_module(x):
     assert results(compiled, compiled.layer, x)[0].shape == (T, N, 2)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = compiled.nothing
+
+
+def test_a_trace_leaves_nothing_behind():
+    layer = lstm()
+    w = layer.cells["l0"].weight_hh
+    gc.disable()
+    try:
+        tg.compile(layer)(np.zeros((T, N, E)))
+        assert [x for x in gc.get_objects() if type(x).__name__ == "Traced"] == []
+        assert w._transpose is None or w._transpose() is None
+    finally:
+        gc.enable()
+    assert w.T.numpy().shape == (2, 8)

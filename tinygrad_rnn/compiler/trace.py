@@ -107,7 +107,7 @@ class Tape:
         """The node of a Tensor."""
         if x in self.nodes:
             return self.nodes[x]
-        if x.op is TRANSPOSE and not isinstance(x, Traced):  # the w.T that some other graph holds
+        if x.op is TRANSPOSE:  # the w.T that some other graph holds
             return self.program.make("transpose", self.of(x.inputs[0]), axes=tuple(x.params["axes"]))
         if x.is_number:
             return self.program.constant(x._data)
@@ -116,6 +116,12 @@ class Tape:
         if x not in self.externals:
             self.externals[x] = self.program.given(x.name or "constant", x.shape, x.dtype, CONSTANT)
         return self.externals[x]
+
+    def over(self) -> None:
+        """The trace is over: what outlives it, such as the w.T that a parameter keeps, is a Tensor like any other."""
+        for tensor in self.nodes:
+            tensor.__class__ = Tensor
+        self.nodes.clear()  # each knows its scope, the scope this tape, and the tape would hold them all
 
     # What a watch is told; see anomaly.py.
 
@@ -219,6 +225,7 @@ def trace(layer: Any, cell: Module, wanted: Wanted) -> Step:
             return traced(layer, cell, wanted, tape, rng)
     finally:
         current_scope.reset(token)
+        tape.over()
         if generator.bit_generator.state != before:
             generator.bit_generator.state = before
             raise CompileError(
