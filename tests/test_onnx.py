@@ -46,6 +46,15 @@ OPTIONS = [
 
 
 @pytest.mark.parity
+def test_a_compiled_layer_goes_as_itself(onnx, tmp_path):
+    layer, path, x = nn.LSTM(3, 4), tmp_path / "m.onnx", draw(6, 2, 3)
+    model = Chain(tg.compile(layer), nn.Linear(4, 2))
+    to_onnx(model, path, x)
+    np.testing.assert_allclose(run_onnx(onnx, path, x)["output"], model(x).numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(model(x).numpy(), model[1](layer(x)[0]).numpy(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parity
 @pytest.mark.parametrize("kind", LAYERS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_onnx_computes_what_a_layer_computes(onnx, tmp_path, kind, options):

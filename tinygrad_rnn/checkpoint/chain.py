@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from ..compiler import Compiled
 from ..nn.module import Module, ModuleList, Sequential
 from ..nn.recurrent import Recurrent
 from ..tensor import Tensor
@@ -21,13 +22,13 @@ class Chain(Sequential):
     def forward(self, x: Any) -> Tensor:
         for module in self.modules:
             x = module(x)
-            if isinstance(module, Recurrent):
+            if isinstance(module, Recurrent | Compiled):
                 x, _ = x
         return x  # type: ignore[no-any-return]
 
 
 def in_order(modules: Step | Iterable[Step]) -> Iterator[Step]:
-    """The steps of a chain, those of a Sequential, a ModuleList or a list within it at their place.
+    """The steps of a chain, those of a Sequential, a ModuleList or a list within it at their place; a compiled layer as itself.
 
     A subclass of them may do something else in its forward, so it is a step itself.
     """
@@ -35,4 +36,4 @@ def in_order(modules: Step | Iterable[Step]) -> Iterator[Step]:
         for module in modules:  # type: ignore[union-attr]
             yield from in_order(module)
     else:
-        yield modules  # type: ignore[misc]
+        yield modules.layer if isinstance(modules, Compiled) else modules  # type: ignore[misc]
