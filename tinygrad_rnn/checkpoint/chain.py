@@ -28,7 +28,7 @@ class Chain(Sequential):
 
 
 def in_order(modules: Step | Iterable[Step]) -> Iterator[Step]:
-    """The steps of a chain, those of a Sequential, a ModuleList or a list within it at their place; a compiled layer as itself.
+    """The steps of a chain, those of a Sequential, ModuleList or list within it at their place; a compiled layer as itself.
 
     A subclass of them may do something else in its forward, so it is a step itself.
     """
