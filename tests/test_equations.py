@@ -223,7 +223,15 @@ def test_features_of_a_cell_that_does_not_tell():
     assert tg.viz.equations(Bare(), features=5).forward == "h = h_prev + x.sum(axis=1, keepdims=True)"
 
 
+@pytest.mark.parametrize("features", [0, -1, 2.5, True, "3"])
+def test_features_that_are_no_number_of_features(features):
+    with pytest.raises(ValueError, match=rf"equations: features={features!r} should be how many .*, such as features=3"):
+        tg.viz.equations(Bare(), features)
+
+
 def test_what_is_no_cell():
+    with pytest.raises(TypeError, match=r"expected a cell, got a Compiled; write equations\(layer.cells\['l0'\]\)"):
+        tg.viz.equations(tg.compile(nn.LSTM(3, 4)))
     with pytest.raises(TypeError, match=r"expected a cell, got a LSTM; write equations\(layer.cells\['l0'\]\)"):
         tg.viz.equations(nn.LSTM(3, 4))
     with pytest.raises(TypeError, match=r"of a class make an instance: SomeCell\(3, 4\)"):

@@ -178,6 +178,7 @@ def test_names_are_escaped_and_shortened() -> None:
             ValueError,
             r"'a' should be the norm at each time step, an array \(T,\).*\(2, 2\).*flow\.norms",
         ),
+        ([], ValueError, r"plot_gradient_flow: the argument should be .* got shape \(0,\)\."),
         ({"a": np.ones(0)}, ValueError, r"'a' should be .* got shape \(0,\)\."),
         ({"a": np.array([1, -2.5])}, ValueError, r"without negative numbers, got shape \(2,\), least -2\.5"),
         ({"a": "b"}, TypeError, "'a' should be an array of numbers that tg.flow measured, got a str"),
@@ -357,3 +358,16 @@ def test_what_are_not_axes(axes: Any) -> None:
         plot_jacobians(np.eye(2), ax=axes)
     with pytest.raises(TypeError, match="plot_jacobians: ax should be axes"):
         plot_jacobians(np.eye(2), ax=3)
+
+
+@pytest.mark.parametrize("number", [5e-324, 1.7e308])
+def test_the_smallest_and_the_largest_numbers_in_matplotlib(axes: Any, number: float) -> None:
+    plot_jacobians([[number]], ax=axes[0])
+    low, high = axes[0].images[0].get_clim()
+    assert 0 < low < high < np.inf
+
+
+def test_one_time_step_has_no_flow() -> None:
+    layer = tg.nn.RNN(2, 3)
+    with pytest.raises(ValueError, match="nothing to plot in a graph where no state goes from a time step to another"):
+        plot_gradient_flow(layer(np.ones((1, 1, 2), np.float32))[0].sum())

@@ -289,6 +289,14 @@ def test_constant_arrays_are_announced():
     np.testing.assert_array_equal(code.names["constant"], np.eye(E))
 
 
+def test_long_names_are_not_broken():
+    class Verbose(Plain):
+        def forward(self, x, h):
+            return np.tanh(x @ self.W + h).named("n" * 200)
+
+    exec(textbook(step_of(Verbose()), "").source, {})
+
+
 def test_the_text_does_not_depend_on_the_process():
     program = (
         "import tinygrad_rnn as tg, test_textbook as here\n"

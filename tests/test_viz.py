@@ -304,6 +304,17 @@ def test_parameters_appear_once_and_are_words_in_labels() -> None:
     assert not any(node.kind == "parameter" for node in graph.nodes)
 
 
+def test_no_two_modules_have_one_name() -> None:
+    class Linear2(nn.Linear):
+        pass
+
+    layers = [nn.Linear(H, H, bias=False), nn.Linear(H, H, bias=False), Linear2(H, H, bias=False)]
+    x: Any = Tensor(array(N, H))
+    for layer in layers:
+        x = layer(x)
+    assert [table.title for table in build(x).tables] == ["linear", "linear3", "linear2"]
+
+
 def test_kinds_names_and_shapes() -> None:
     graph = build(lstm_loss())
     kinds = {node.label: node.kind for node in graph.nodes}
@@ -677,6 +688,23 @@ def test_unwritable_path_keeps_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"save: .*g\.dot"):
         draw(weights(1)).save(tmp_path / "g.dot")
     assert [path.name for path in tmp_path.iterdir()] == ["g.dot"]
+
+
+def test_what_cannot_be_the_name_of_a_file(tmp_path: Path) -> None:
+    picture, loss = draw(weights(1)), (weights(2) ** 2).sum()
+    (tmp_path / "file").touch()
+    for path in (None, 1, b"g.svg"):
+        with pytest.raises(TypeError, match=f"save: expected the name of a file, a str or a Path, got {type(path).__name__}"):
+            picture.save(path)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="page: expected the name of a file"):
+            tg.viz.page(loss, path)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match="save: expected the name of a file"):
+            tg.viz.plot_gradient_flow([1.0]).save(path)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"save: .*x00\.dot' cannot be the name of a file: embedded null byte"):
+        picture.save(tmp_path / "g\0.dot")
+    with pytest.raises(NotADirectoryError, match=r"save: Not a directory: .*file/g\.dot'"):
+        picture.save(tmp_path / "file" / "g.dot")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_a_failed_rendering_keeps_the_old_file(tmp_path: Path) -> None:

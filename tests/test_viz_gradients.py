@@ -84,7 +84,8 @@ def test_several_roots_are_summed_and_ways_that_pass_nothing_give_zeros() -> Non
 @pytest.mark.parametrize(
     ("root", "error", "match"),
     [
-        (lambda: np.ones(2), TypeError, r"record: expected a Tensor, got float64.*record\(loss\)"),
+        (lambda: np.ones(2), TypeError, r"record: expected a Tensor, got ndarray.*record\(loss\)"),
+        (list, TypeError, "record: expected a Tensor, got a list of nothing"),
         (lambda: Tensor(1.0), RuntimeError, "does not require grad and has no graph, so there are no gradients"),
         (lambda: lstm_loss()[1](array(2, 1, E))[0], RuntimeError, r"expected one number, got .*shape \(2, 1, 4\).*\.mean\(\)"),
     ],
@@ -92,6 +93,11 @@ def test_several_roots_are_summed_and_ways_that_pass_nothing_give_zeros() -> Non
 def test_what_has_no_gradients(root: Any, error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         record(root())
+
+
+def test_a_picture_with_gradients_says_who_wants_them() -> None:
+    with pytest.raises(RuntimeError, match=r"draw with show=\(\"grad\",\): expected one number, got .*shape \(2, 1, 4\)"):
+        draw(lstm_loss()[1](array(2, 1, E))[0], show=("grad",))
 
 
 def test_a_parameter_that_was_changed_since() -> None:
@@ -105,7 +111,7 @@ def test_a_parameter_that_was_changed_since() -> None:
 
 
 def test_a_picture_without_gradients_computes_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinygrad_rnn.viz.graph.record", None)
+    monkeypatch.setattr("tinygrad_rnn.viz.graph.recorded", None)
     assert draw(lstm_loss()[0], show=("shape", "value")).graph.nodes[-1].norms == ()
 
 
@@ -209,3 +215,20 @@ def test_gradients_that_are_not_finite_stand_out() -> None:
     with np.errstate(divide="ignore", invalid="ignore"):
         source = draw(np.sqrt(w * 0).sum(), show=("grad",)).source
     assert '|g| inf</FONT>>, fillcolor="#D55E00"' in source or '|g| nan</FONT>>, fillcolor="#D55E00"' in source
+
+
+def test_a_run_of_a_compiled_layer_is_a_box_without_numbers() -> None:
+    loss, layer = lstm_loss()
+    compiled = tg.compile(layer)
+    x = array(4, 1, E)
+    loss = compiled(x)[0].sum()
+    loss.backward()
+    found = record(loss)
+    assert all(g.dtype == x.dtype and np.array_equal(g, x.grad.numpy()) for x, g in found.items() if x.grad is not None)
+    graph = draw(loss, show=("shape", "value", "grad")).graph
+    (run,) = [node for node in graph.nodes if node.label == "LSTMCell over time"]
+    assert (run.kind, run.value, run.norms) == ("module", "", ())
+    (table,) = graph.tables
+    assert [norm for (norm,) in table.norms] == [
+        np.linalg.norm(p.grad.numpy()) for p in layer.parameters() if p.grad is not None
+    ]

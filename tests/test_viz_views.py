@@ -70,6 +70,15 @@ def part_of_a_sequence(steps: int) -> Any:
     return nn.LSTM(E, H, dtype=np.float64)(Tensor(array(40, N, E), name="x")[:steps])[0].sum()
 
 
+def delayed(steps: int) -> Any:
+    """A loop that reads the state of the step before, and the one before that."""
+    x, w = Tensor(array(steps, N, H), name="x"), Tensor(array(H, H), requires_grad=True, name="W")
+    states: list[Any] = [np.zeros((N, H))] * 2
+    for t in range(steps):
+        states.append(np.tanh(states[-2] @ w + x[t] + states[-1]).named("h"))
+    return states[-1].sum()
+
+
 LOOPS: dict[str, Callable[[int], Any]] = {
     "lstm": lambda steps: layer_loss(nn.LSTM, steps),
     "two layers": lambda steps: layer_loss(nn.GRU, steps, 2),
@@ -79,6 +88,7 @@ LOOPS: dict[str, Callable[[int], Any]] = {
     "cells by hand": cells_by_hand,
     "embedding": embedded_loss,
     "part of a sequence": part_of_a_sequence,
+    "delayed": delayed,
 }
 
 
@@ -212,6 +222,14 @@ def test_the_rolled_picture_does_not_depend_on_the_length(name: str) -> None:
     short, long = (draw(LOOPS[name](steps), view="rolled").source for steps in (5, 40))
     assert re.sub(r"\d+", "#", short) == re.sub(r"\d+", "#", long)
     assert "step t, t = 0 ... 39" in long
+
+
+def test_states_of_several_steps_before() -> None:
+    graph = build(delayed(6))
+    ends = [(graph.nodes[e.source].step, graph.nodes[e.target].step) for e in graph.edges if e.state]
+    assert {(s, t) for s, t in ends if s is not None} == {(t - back, t) for back in (1, 2) for t in range(back, 6)}
+    assert [node.label for node in graph.nodes if node.step is None] == ["initial h"] * 3 + ["sum"]
+    assert {n.label for n in rolled(graph).nodes if n.kind == "before"} == {"h[t-1]", "h[t-2]"}
 
 
 def test_states_return_as_themselves_of_the_step_before() -> None:
@@ -375,6 +393,7 @@ def test_names_for_one_picture() -> None:
         ({"show": "grad"}, r"show='grad' should be a tuple of 'shape', 'value', 'grad', as in \(\"shape\", \"grad\"\)"),
         ({"show": ("shape", "size")}, r"show=\('shape', 'size'\) should be a tuple"),
         ({"show": None}, "show=None should be a tuple"),
+        ({"show": [["grad"]]}, r"show=\[\['grad'\]\] should be a tuple"),
         ({"view": None}, "view=None is none of"),
         ({"names": ["h"]}, r"names=\['h'\] should be a dict from names to Tensors, as in {\"h\": h}"),
         ({"names": {0: "h"}}, r"names={0: 'h'} should be a dict"),

@@ -171,4 +171,4 @@ def listed(start: str, names: list[str], end: str) -> list[str]:
     line = f"{start}{', '.join(names)}{end}"
     if len(line) <= WIDEST:
         return [line]
-    return [start, *("    " + part for part in wrap(", ".join(names) + ",", WIDEST)), end]
+    return [start, *("    " + part for part in wrap(", ".join(names) + ",", WIDEST, break_long_words=False)), end]

@@ -15,13 +15,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..tensor import Tensor
 from .boxes import boxes
 from .dot import dot_text
-from .graph import Graph, build
+from .graph import build
+from .parts import Graph
+from .record import described
 from .roll import rolled
 from .window import window
 
@@ -56,19 +59,12 @@ def draw(
         )
     if not isinstance(view, str) or view not in VIEWS:
         raise ValueError(f"draw: view={view!r} is none of {', '.join(map(repr, VIEWS))}")
-    if not isinstance(show, list | tuple | set) or not {"shape", "value", "grad"}.issuperset(show):
+    if not isinstance(show, list | tuple | set) or not all(what in ("shape", "value", "grad") for what in show):
         raise ValueError(f"draw: show={show!r} should be a tuple of 'shape', 'value', 'grad', as in (\"shape\", \"grad\")")
     if names is not None and not (isinstance(names, Mapping) and all(isinstance(name, str) for name in names)):
         raise TypeError(f'draw: names={names!r} should be a dict from names to Tensors, as in {{"h": h}}')
     graph = VIEWS[view](build(roots, show, names))
     return Drawing(dot_text(graph), graph)
-
-
-def described(value: object) -> str:
-    """The type of what cannot be drawn; for a list, of what is in it."""
-    if not isinstance(value, list | tuple):
-        return type(value).__name__
-    return f"a {type(value).__name__} of {', '.join(dict.fromkeys(type(x).__name__ for x in value)) or 'nothing'}"
 
 
 def auto(graph: Graph) -> Graph:
@@ -90,11 +86,11 @@ class Drawing:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture, in the format that the name ends in: .svg, .png, .pdf or .dot. All or nothing."""
-        path = Path(path)
+        path = path_of("save", path)
         kind = path.suffix.lower().removeprefix(".")
         if kind not in FORMATS:
             raise ValueError(f"save: {path.name!r} should end in one of {', '.join('.' + kind for kind in FORMATS)}")
-        replace(path, self.source.encode() if kind == "dot" else self._render(kind))
+        replace("save", path, self.source.encode() if kind == "dot" else self._render(kind))
 
     def _render(self, kind: str) -> bytes:
         if kind == "png":
@@ -180,15 +176,26 @@ def find_program(kind: str) -> Path:
     return Path(pure)
 
 
-def replace(path: Path, data: bytes) -> None:
+def path_of(who: str, path: Any) -> Path:
+    """The path of a file to write. Raises TypeError if it is none."""
+    name = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(name, str):
+        raise TypeError(f"{who}: expected the name of a file, a str or a Path, got {type(path).__name__}")
+    return Path(name)
+
+
+def replace(who: str, path: Path, data: bytes) -> None:
     """Write a file by moving a finished one into its place, so that a failure leaves the old one as it was."""
     part = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         part.write_bytes(data)
         os.replace(part, path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise OSError(error.errno, f"save: {error.strerror}", str(path)) from None
+    except (OSError, ValueError) as error:
+        with suppress(OSError):
+            part.unlink()
+        if isinstance(error, ValueError):
+            raise ValueError(f"{who}: {str(path)!r} cannot be the name of a file: {error}") from None
+        raise OSError(error.errno, f"{who}: {error.strerror}", str(path)) from None
 
 
 # -- SVG ---------------------------------------------------------------------------------------------------------------------

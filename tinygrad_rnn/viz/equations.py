@@ -6,7 +6,10 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from ..compiler.expressions import Latex, Python
+from ..compiler.layer import Compiled
 from ..compiler.lines import Lines
 from ..compiler.program import Node
 from ..compiler.trace import Step, Wanted, trace
@@ -32,16 +35,19 @@ def equations(cell: Module, features: int | None = None) -> Equations:
 
 def step_of(cell: Module, features: int | None, who: str) -> Step:
     """One step of a cell and its gradient, for a batch of two."""
-    if isinstance(cell, Recurrent):
+    if isinstance(cell, Recurrent | Compiled):
         raise TypeError(f"{who}: expected a cell, got a {type(cell).__name__}; write {who}(layer.cells['l0'])")
     if not isinstance(cell, Module):
-        raise TypeError(f"{who}: expected a cell, a Module, got {cell!r}; of a class make an instance: SomeCell(3, 4)")
+        what = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
+        raise TypeError(f"{who}: expected a cell, a Module, got {what}; of a class make an instance: SomeCell(3, 4)")
     features = getattr(cell, "input_size", None) if features is None else features
     if features is None:
         raise TypeError(
             f"{who}: {type(cell).__name__} does not say how many features x has; write {who}(..., features=3), or "
             "set self.input_size in the cell"
         )
+    if not isinstance(features, int | np.integer) or isinstance(features, bool) or features < 1:
+        raise ValueError(f"{who}: features={features!r} should be how many features x has, such as features=3")
     layer, dtype = Recurrent(cell), state_dtype(cell).str
     states = tuple(((2, n), dtype) for n in sizes(layer.state_size))
     return trace(layer, cell, Wanted(((2, features), dtype), states, (), cell.training, False, False, (), (True, True)))

@@ -18,8 +18,10 @@ from ..ops import Array
 from ..scope import current_scope
 from ..tensor import Tensor
 from .event_types import Events, Node, Value, numbers
-from .graph import Builder, Graph
+from .graph import Builder
+from .labels import is_run
 from .ledger import Ledger
+from .parts import Graph
 from .rules import input_names
 
 
@@ -40,12 +42,11 @@ def checked(what: str, loss: Tensor, gradient: Any) -> Tensor:
             f"{what}: expected a Tensor, got {type(loss).__name__}. Give it what a computation returned, such as a loss"
         )
     if loss.op is None or not loss.requires_grad:
-        why = "was given, not computed" if loss.op is None else "does not require grad"
-        raise RuntimeError(
-            f"{what}: {loss.describe()} {why}, so there is no backward pass to show: make a leaf with requires_grad=True, "
-            "and compute outside of no_grad()"
-        )
-    run = next((x for x in toposort(loss) if x.dtype.kind == "O"), None)
+        why, hint = "does not require grad", "make a leaf with requires_grad=True, and compute outside of no_grad()"
+        if loss.requires_grad:
+            why, hint = "was given, not computed", f"write {what}(loss), with a loss that was computed from it"
+        raise RuntimeError(f"{what}: {loss.describe()} {why}, so there is no backward pass to show: {hint}")
+    run = next((x for x in toposort(loss) if is_run(x)), None)
     if run is not None and run.op is not None:
         raise TypeError(
             f"{what}: {run.op.name} is one node, made by tg.compile, and has no steps to show. Call the layer itself: "

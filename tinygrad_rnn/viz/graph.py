@@ -16,13 +16,11 @@ from ..nn.module import Parameter
 from ..steps import timing
 from ..tensor import Tensor
 from .frames import Frames, boxed_calls
-from .labels import below, op_text, rearranged, shape_text, value_text
+from .labels import below, is_run, op_text, rearranged, shape_text, value_text
 from .names import Names
 from .parts import Edge, Graph, Node, Table
-from .record import record
+from .record import recorded
 from .rows import carried, rows_of
-
-__all__ = ["Builder", "Edge", "Graph", "Node", "Table", "build"]
 
 LONGEST = 80  # characters of a word that may still grow, as in W.T.reshape(3,4)
 ACTIVATIONS = {"tanh", "sigmoid", "relu"}
@@ -41,7 +39,7 @@ class Builder:
     def __init__(self, roots: Sequence[Tensor], show: tuple[str, ...], names: Mapping[str, object]) -> None:
         self.roots, self.show = dict.fromkeys(roots), show
         self.given = {x: name for name, x in names.items() if isinstance(x, Tensor)}
-        self.gradients = record(list(self.roots)) if "grad" in show else {}
+        self.gradients = recorded('draw with show=("grad",)', list(self.roots)) if "grad" in show else {}
         self.order = toposort(*self.roots)
         self.names = Names(self.order)
         time = timing(self.order)
@@ -162,17 +160,18 @@ class Builder:
 
     def _notes(self, x: Tensor) -> tuple[str, tuple[float, ...]]:
         """The value of a node and the norm of its gradient, where they are to be shown."""
-        value = value_text(x._data) if "value" in self.show else ""
+        value = value_text(x._data) if "value" in self.show and not is_run(x) else ""
         return value, (float(np.linalg.norm(self.gradients[x])),) if x in self.gradients else ()
 
     def _node(self, x: Tensor, row: int | None, states: set[int]) -> Node:
         path = self.names.path(x.scope.module) if x.op is not None and x.scope.module is not None else ""
-        later, name = self.begins(x), self.name(x)
+        name = self.name(x)
         if x.op is not None:
             text = op_text(x, [self._word(y, x) for y in x.inputs])
         elif x.is_number:
             text = value_text(x._data)
         else:
+            later = self.begins(x)
             text = name or ("input" if later is None else f"initial {self.name(later) or 'state'}")
         return Node(
             f"{name} = {text}" if name and x.op is not None else text,
@@ -191,6 +190,8 @@ class Builder:
         if self.is_input(x):
             return "parameter" if x.requires_grad and row is None else "input"
         assert x.op is not None
+        if is_run(x):
+            return "module"
         if x in self.roots and x.size == 1:
             return "loss"
         if row in states:

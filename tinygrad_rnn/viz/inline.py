@@ -7,7 +7,7 @@ import re
 
 from .dot import dot_text
 from .drawing import render, tooltips
-from .graph import Graph
+from .parts import Graph
 
 
 def picture(view: Graph) -> str:

@@ -34,11 +34,16 @@ def below(path: str, context: str) -> str:
     return ".".join(parts)
 
 
+def is_run(x: Tensor) -> bool:
+    """Is this a run of a compiled layer? Its value is no array of numbers but a box with all results."""
+    return x.dtype.kind == "O"
+
+
 def op_text(x: Tensor, words: Sequence[str | None]) -> str:
     """What an op does, with the inputs that have no box of their own: `@ W.T`, `1 -`, `sum axis=0`."""
     assert x.op is not None
     name = x.op.name
-    known = any(word is not None for word in words)
+    known = any(word is not None for word in words) and not is_run(x)
     if name in SYMBOLS:
         return " ".join(word for word in (words[0], SYMBOLS[name], words[1]) if word is not None)
     if name == "getitem" or (name == "transpose" and known):

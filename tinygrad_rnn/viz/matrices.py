@@ -38,7 +38,7 @@ def colour(v: Any, largest: float) -> str:
     """One of four shades for each sign, by the size relative to the largest number of the array."""
     if isinstance(v, str):
         return " class=bad"
-    level = math.ceil(4 * abs(v) / largest) if largest and v else 0
+    level = math.ceil(4 * (abs(v) / largest)) if v else 0
     return f" class={'n' if v < 0 else 'p'}{level}" if level else ""
 
 

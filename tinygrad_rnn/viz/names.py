@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import count
 
 from ..nn.module import Module, ModuleList
 from ..scope import Scope
@@ -22,9 +23,9 @@ class Names:
         self._scopes: dict[int, tuple[Module, ...]] = {}
         roots: dict[int, Module] = {}
         for x in order:
-            chain = self.modules(x.scope) if x.op is not None else ()
-            if chain:
-                roots.setdefault(id(chain[0]), chain[0])
+            around = self.modules(x.scope) if x.op is not None else ()
+            if around:
+                roots.setdefault(id(around[0]), around[0])
         self._add_roots(list(roots.values()))
 
     def modules(self, scope: Scope) -> tuple[Module, ...]:
@@ -41,11 +42,15 @@ class Names:
         """Name everything below the outermost modules, leaving out those that are part of another."""
         inner = {id(module) for root in roots for path, module in root.named_modules() if path}
         roots = [root for root in roots if id(root) not in inner] or roots
-        count: dict[str, int] = {}
-        for root in roots:
-            name = type(root).__name__.lower()
-            count[name] = count.get(name, 0) + 1
-            name = name if count[name] == 1 else f"{name}{count[name]}"
+        kinds = [type(root).__name__.lower() for root in roots]
+        taken = set(kinds)
+        more: dict[str, count[int]] = {}
+        for root, kind in zip(roots, kinds, strict=True):
+            name = kind
+            if kind in more:
+                name = next(f"{kind}{k}" for k in more[kind] if f"{kind}{k}" not in taken)  # a class may be named Linear2
+            taken.add(name)
+            more.setdefault(kind, count(2))
             lead = "" if len(roots) == 1 else f"{name}."
             new = self._walk(root, name, lead)
             for path, parameter in root.named_parameters():

@@ -17,13 +17,14 @@ from string import Template
 from typing import Any
 
 from ..tensor import Tensor
-from .drawing import plural, replace
+from .drawing import path_of, plural, replace
 from .event_types import Backward, Parameter, Share
 from .events import checked, collect
-from .graph import Builder, Graph
+from .graph import Builder
 from .inline import picture
 from .labels import SYMBOLS, shape_text
 from .matrices import chart, matrix
+from .parts import Graph
 from .styles import clean
 from .window import window
 
@@ -37,14 +38,14 @@ def page(loss: Tensor, path: str | os.PathLike[str], gradient: Any = None) -> No
     Needs the renderer that `draw` needs. With more than 1,000 events or 2 MB a page has the first two time steps and the last
     one only, and says so. Runs the backward pass, and leaves every `.grad` as it is.
     """
-    path = Path(path)
+    path = path_of("page", path)
     if path.suffix.lower() not in (".html", ".htm"):
         raise ValueError(f"page: {path.name!r} should end in .html")
     story = Story(loss, checked("page", loss, gradient))
     text = story.told(story.graph) if story.count <= MOST_EVENTS else ""
     if not text or len(text.encode()) > MOST_BYTES:
         text = story.told(window(story.graph))
-    replace(path, text.encode())
+    replace("page", path, text.encode())
 
 
 class Story:

@@ -149,7 +149,7 @@ def plot_jacobians(jacobians: Any, ax: Any = None) -> Plot | None:
         check_axes("plot_jacobians", each)
         past = np.tri(len(one.values), dtype=bool)
         shown = np.ma.masked_where(~past | ~(one.values > 0) | np.isinf(one.values), one.values)
-        limits = {"vmin": max(10.0**scale.low, 1e-307), "vmax": 10.0**scale.high}
+        limits = {"vmin": 10.0 ** np.clip(scale.low, -280, 279), "vmax": 10.0 ** np.clip(scale.high, -279, 280)}
         image = each.imshow(shown, cmap="cividis", norm="log", **limits)
         for where, words, _, marker in svg.edges(np.where(past, one.values, 1)):
             t, k = np.nonzero(where)
@@ -202,7 +202,8 @@ def read(who: str, given: Any, kind: type, measure: Callable[[Any], Any], check:
     def by_name(what: Any) -> Mapping[Any, Any]:
         what = measured(what)
         if isinstance(what, Mapping) and not what:
-            raise ValueError(f"{who}: nothing to plot in {given!r}")
+            told = "a graph where no state goes from a time step to another" if isinstance(given, kind) else repr(given)
+            raise ValueError(f"{who}: nothing to plot in {told}")
         return what if isinstance(what, Mapping) else {"": what}
 
     found = []
@@ -210,7 +211,9 @@ def read(who: str, given: Any, kind: type, measure: Callable[[Any], Any], check:
         states = by_name(states)
         for j, (name, short) in enumerate(zip(states, shortened(states), strict=True)):
             label, full = (": ".join(filter(None, (str(model), words))) for words in (short, str(name)))
-            found.append(Series(label, full, i, j, check(f"{who}: {label!r}", measured(states[name]))))
+            found.append(
+                Series(label, full, i, j, check(f"{who}: {repr(label) if label else 'the argument'}", measured(states[name])))
+            )
     return found
 
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..ops import Array
-from .drawing import replace
+from .drawing import path_of, replace
 from .styles import CIVIDIS, GREY, RED, clean
 
 PLACES = np.linspace(0, len(CIVIDIS) - 1, 256)  # the colour map is given at a few places
@@ -90,12 +89,12 @@ class Plot:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the picture to a file whose name ends in .svg. All or nothing."""
-        path = Path(path)
+        path = path_of("save", path)
         if path.suffix.lower() != ".svg":
             raise ValueError(
                 f"save: {path.name!r} should end in .svg. For other formats draw into matplotlib's axes, with ax="
             )
-        replace(path, self.svg.encode())
+        replace("save", path, self.svg.encode())
 
     def _repr_svg_(self) -> str:
         return self.svg
