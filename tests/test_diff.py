@@ -199,5 +199,5 @@ def test_what_it_refuses():
         tg.viz.diff(nn.LSTMCell, int)
     with pytest.raises(TypeError, match=r"diff: expected a cell, got a LSTM; write diff\(layer.cells\['l0'\]\)"):
         tg.viz.diff(nn.LSTMCell, nn.LSTM(3, 4))
-    with pytest.raises(TypeError, match=r"write diff\(\.\.\., features=3\), or set self.input_size"):
+    with pytest.raises(TypeError, match=r"write diff\(\.\.\., input_size=3\), or set self.input_size"):
         tg.viz.diff(nn.LSTMCell, Odd(4))

@@ -218,15 +218,15 @@ class Looks(Bare):
 
 
 def test_features_of_a_cell_that_does_not_tell():
-    with pytest.raises(TypeError, match=r"Bare does not say how many features x has; write equations\(\.\.\., features=3\)"):
+    with pytest.raises(TypeError, match=r"Bare does not say how many features x has; write equations\(\.\.\., input_size=3\)"):
         tg.viz.equations(Bare())
-    assert tg.viz.equations(Bare(), features=5).forward == "h = h_prev + x.sum(axis=1, keepdims=True)"
+    assert tg.viz.equations(Bare(), input_size=5).forward == "h = h_prev + x.sum(axis=1, keepdims=True)"
 
 
-@pytest.mark.parametrize("features", [0, -1, 2.5, True, "3"])
-def test_features_that_are_no_number_of_features(features):
-    with pytest.raises(ValueError, match=rf"equations: features={features!r} should be how many .*, such as features=3"):
-        tg.viz.equations(Bare(), features)
+@pytest.mark.parametrize("input_size", [0, -1, 2.5, True, "3"])
+def test_what_is_no_number_of_features(input_size):
+    with pytest.raises(ValueError, match=rf"equations: input_size={input_size!r} should be how many .*, such as input_size=3"):
+        tg.viz.equations(Bare(), input_size)
 
 
 def test_what_is_no_cell():

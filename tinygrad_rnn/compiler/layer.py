@@ -19,7 +19,7 @@ from ..nn.functional import dropout
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..nn.state import members, sizes, state_dtype
-from ..scope import current_scope
+from ..scope import Scope, current_scope
 from ..tensor import Tensor, apply, lift
 from .run import OUTPUT, Rolling
 from .trace import CompileError, Wanted
@@ -99,7 +99,11 @@ class Compiled(Module):
         """A text on each program that ran last."""
         features = getattr(self.layer, "input_size", None) or getattr(self.layer.cells["l0"], "input_size", None)
         if not self._last and features is not None:
-            self(Tensor(np.zeros((1, 1, features), state_dtype(self.layer.cells["l0"]))))
+            token = current_scope.set(Scope())  # whoever watches, this is not for them
+            try:
+                self(Tensor(np.zeros((1, 1, features), state_dtype(self.layer.cells["l0"]))))
+            finally:
+                current_scope.reset(token)
         if not self._last:
             raise RuntimeError("compile: there is no program yet, since its shapes are those of the first call: call it once")
         texts: dict[str, str] = {name: getattr(program, what) for name, program in self._last.items()}
@@ -127,8 +131,9 @@ class Compiled(Module):
             return self._call(x, hx, lengths, record)
         except CompileError as error:
             if self.fallback is None:
-                raise
-            warnings.warn(f"{error}. It runs unrolled", stacklevel=3)
+                advice = 'or run this layer as it is, which tg.compile(layer, fallback="unrolled") does'
+                raise CompileError(f"compile: {error}; {advice}") from None
+            warnings.warn(f"compile: {error}; it runs unrolled", stacklevel=3)
             self._unrolled = True
             return self.layer(x, hx, lengths, record)
 

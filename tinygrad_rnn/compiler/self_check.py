@@ -39,7 +39,7 @@ def check(program: Rolling) -> None:
         if not close(expected, found, float(eps)):
             kind = type(program.layer.cells[program.name]).__name__
             raise CompileError(
-                f"compile: {what} of a step of {kind} differs from the unrolled layer's on random numbers, by up to "
+                f"{what} of a step of {kind} differs from the unrolled layer's on random numbers, by up to "
                 f"{np.abs(expected - (0 if found is None else found)).max():.2g}. The step does something that one run of it "
                 "does not show: it keeps something from call to call, or takes numbers out of Tensors. tg.check_cell(cell) "
                 "may say what"

@@ -35,9 +35,8 @@ LOOKS = {np.argwhere, np.array2string, np.array_repr, np.array_str, np.count_non
 def depends(what: str) -> NoReturn:
     """Raise: the step looks at a value, which one run of it does not tell about the others."""
     raise CompileError(
-        f"compile: {caller()} {what} of a value that depends on the input or the state. A program is made from one run of the "
-        "step, before the values are known. Write the choice as an op, such as np.where(x > 0, a, b), or run this layer "
-        'without tg.compile (fallback="unrolled" does)'
+        f"{caller()} {what} of a value that depends on the input or the state. A program is made from one run of the step, "
+        "before the values are known. Write the choice as an op, such as np.where(x > 0, a, b)"
     )
 
 
@@ -229,8 +228,8 @@ def trace(layer: Any, cell: Module, wanted: Wanted) -> Step:
         if generator.bit_generator.state != before:
             generator.bit_generator.state = before
             raise CompileError(
-                f"compile: a step of {type(cell).__name__} draws random numbers, and a program would use the same ones at "
-                "every step. Use dropout=, recurrent_dropout= or zoneout= of the layer, or call it without tg.compile"
+                f"a step of {type(cell).__name__} draws random numbers, and a program would use the same ones at every step. "
+                "Use dropout=, recurrent_dropout= or zoneout= of the layer"
             )
 
 

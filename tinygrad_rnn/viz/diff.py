@@ -29,25 +29,25 @@ EDGE = {
 }
 
 
-def diff(a: Module | type[Module], b: Module | type[Module], features: int | None = None) -> Drawing:
+def diff(a: Module | type[Module], b: Module | type[Module], input_size: int | None = None) -> Drawing:
     """One picture of two cells: the step of b, and in it what is added, removed and changed against a.
 
     a, b: cells, as `tg.viz.equations` takes them, or classes of them that take (input_size, hidden_size).
-    features: those of x, for cells without an `input_size`.
+    input_size: the features of x, for cells that do not say them.
 
     A box is an op with the parameters that it reads. Boxes are matched by the names of their values (`.named("f")`), and by
     what they do to what is matched already, from the inputs up and from the results down.
     """
     names = [x.__name__ if isinstance(x, type) else type(x).__name__ for x in (a, b)]
-    first, second = (boxes_of(x, features) for x in (a, b))
+    first, second = (boxes_of(x, input_size) for x in (a, b))
     return Picture(first, second, names).drawing()
 
 
-def boxes_of(cell: Module | type[Module], features: int | None) -> Boxes:
+def boxes_of(cell: Module | type[Module], input_size: int | None) -> Boxes:
     """The boxes of a cell, or of a small one of a class."""
     if isinstance(cell, type) and issubclass(cell, Module):
         cell = small(cell)
-    step = step_of(cell, features, "diff")
+    step = step_of(cell, input_size, "diff")
     return Boxes(Lines(step, () if hasattr(cell, "output") else ("y",)))
 
 

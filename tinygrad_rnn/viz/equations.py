@@ -12,45 +12,49 @@ from ..compiler.expressions import Latex, Python
 from ..compiler.layer import Compiled
 from ..compiler.lines import Lines
 from ..compiler.program import Node
-from ..compiler.trace import Step, Wanted, trace
+from ..compiler.trace import CompileError, Step, Wanted, trace
 from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..nn.state import sizes, state_dtype
 
 
-def equations(cell: Module, features: int | None = None) -> Equations:
+def equations(cell: Module, input_size: int | None = None) -> Equations:
     """The equations of a cell: of its step, as it computes it, and of its gradients, as the op table derives them.
 
-    cell: a Module with `state_size` and `forward(x, state)`, as `Recurrent` takes it. features: those of x, if the cell has no
-        `input_size`. It is run once, on a batch of two.
+    cell: a Module with `state_size` and `forward(x, state)`, as `Recurrent` takes it. It is run once, on a batch of two.
+    input_size: the features of x, for a cell that does not say them.
 
     Names are those given by `.named("f")` and of the parameters; a is what an activation is taken of, df the gradient of f,
     and h_prev the state before the step. The gradients begin with dh, which the next step passes back, and end with dh_prev,
     which this one does. Printed, it is Python that computes what it shows; `.latex`, and a notebook, have the same as LaTeX.
     Raises CompileError for a cell that looks at values.
     """
-    step = step_of(cell, features, "equations")
+    step = step_of(cell, input_size, "equations")
     return Bilingual(Lines(step, () if hasattr(cell, "output") else ("y",))).equations()
 
 
-def step_of(cell: Module, features: int | None, who: str) -> Step:
+def step_of(cell: Module, input_size: int | None, who: str) -> Step:
     """One step of a cell and its gradient, for a batch of two."""
     if isinstance(cell, Recurrent | Compiled):
         raise TypeError(f"{who}: expected a cell, got a {type(cell).__name__}; write {who}(layer.cells['l0'])")
     if not isinstance(cell, Module):
         what = f"the class {cell.__name__}" if isinstance(cell, type) else type(cell).__name__
         raise TypeError(f"{who}: expected a cell, a Module, got {what}; of a class make an instance: SomeCell(3, 4)")
-    features = getattr(cell, "input_size", None) if features is None else features
-    if features is None:
+    input_size = getattr(cell, "input_size", None) if input_size is None else input_size
+    if input_size is None:
         raise TypeError(
-            f"{who}: {type(cell).__name__} does not say how many features x has; write {who}(..., features=3), or "
+            f"{who}: {type(cell).__name__} does not say how many features x has; write {who}(..., input_size=3), or "
             "set self.input_size in the cell"
         )
-    if not isinstance(features, int | np.integer) or isinstance(features, bool) or features < 1:
-        raise ValueError(f"{who}: features={features!r} should be how many features x has, such as features=3")
+    if not isinstance(input_size, int | np.integer) or isinstance(input_size, bool) or input_size < 1:
+        raise ValueError(f"{who}: input_size={input_size!r} should be how many features x has, such as input_size=3")
     layer, dtype = Recurrent(cell), state_dtype(cell).str
     states = tuple(((2, n), dtype) for n in sizes(layer.state_size))
-    return trace(layer, cell, Wanted(((2, features), dtype), states, (), cell.training, False, False, (), (True, True)))
+    wanted = Wanted(((2, input_size), dtype), states, (), cell.training, False, False, (), (True, True))
+    try:
+        return trace(layer, cell, wanted)
+    except CompileError as error:
+        raise CompileError(f"{who}: {error}") from None
 
 
 @dataclass(frozen=True)
