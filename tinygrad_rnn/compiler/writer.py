@@ -21,7 +21,7 @@ TOOLS = {
 }
 WORDS = {"T", "saved", "t", "start", "stop", "zip", "range", "slice", "max", "len"}
 FUNCTIONS = {"forward", "backward", "forward_steps", "backward_steps"}
-SHORT = 64  # elements of a row
+SHORT, MANY = 256, 512  # elements of a row, and of a step: so short, and then so many, that a copy pays
 HINTS = {ONCE: "w", BEFORE: "zx", FORWARD: "z", OUTPUT: "y", BETWEEN: "k", BACKWARD: "d", AFTER: "g", LAST: "total"}
 
 
@@ -197,4 +197,4 @@ class Writer:
         """Is this a piece of a saved array that several operations read in many short rows? A copy is quicker then."""
         saved = self.scope.name.startswith("backward") and self.staged[place.buffer.node] == FORWARD
         often = sum(node in reader.args for reader in self.staged) > 1
-        return saved and often and len(node.shape) > 1 and node.shape[-1] <= SHORT and node.size >= 8 * SHORT
+        return saved and often and len(node.shape) > 1 and node.shape[-1] <= SHORT and node.size >= MANY
