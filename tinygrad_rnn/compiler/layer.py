@@ -20,7 +20,7 @@ from ..nn.module import Module
 from ..nn.recurrent import Recurrent
 from ..nn.state import members, sizes, state_dtype
 from ..scope import Scope, current_scope
-from ..tensor import Tensor, apply, lift
+from ..tensor import Tensor, apply
 from .run import OUTPUT, Rolling
 from .trace import CompileError, Wanted
 
@@ -139,18 +139,11 @@ class Compiled(Module):
 
     def _call(self, x: Any, hx: Any, lengths: Any, record: str | Sequence[str]) -> Any:
         """`Recurrent.forward`, with whole sequences in the place of steps."""
-        layer, x = self.layer, lift(x)
-        time = 1 if layer.batch_first and x.ndim == 3 else 0
-        layer._check_input(x, time)
-        batched, length = x.ndim == 3, x.shape[time]
-        if not batched:
-            if lengths is not None:
-                raise ValueError(f"{type(layer).__name__}: lengths belong to a batch, and x {x.shape} is one sequence: cut it")
-            x = x.reshape(length, 1, -1)
+        layer = self.layer
+        x, time, batched, ends = layer._enter(x, lengths)
         if time:
             x = swapaxes(x, 0, 1)
         batch = x.shape[1]
-        ends = None if lengths is None else Lengths(layer, lengths, length, batch)
         states = None if hx is None and not hasattr(layer, "initial_state0_l0") else layer._initial_states(batch, hx, batched)
         names = (record,) if isinstance(record, str) else tuple(dict.fromkeys(record))
 

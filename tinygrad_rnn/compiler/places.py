@@ -76,7 +76,6 @@ class Places:
         self.staged = staged
         self.of: dict[Node, Place] = {}
         self.copies: dict[str, list[tuple[Node, Place]]] = {FORWARD: [], BACKWARD: []}  # at the end of a step
-        self.temporary: list[Buffer] = []
         self.body = {loop: [n for n, s in staged.items() if s == loop and n.args] for loop in LOOPS}
         self.base = {n: self._base(n) for loop in LOOPS for n in self.body[loop]}
         self.stored = self._stored(rolled)
@@ -138,14 +137,14 @@ class Places:
             if inner is not None and view_of(whole) is None:
                 if whole not in self.of and self._free(inner, loop):
                     stored = any(self.base.get(x, x) in self.stored for x in (whole, inner, *whole.args))
-                    self.of[whole] = Place(self._new(whole, stored))
+                    self.of[whole] = Place(Buffer(whole, stored))
                     self.of[inner] = Place(self.of[whole].buffer, back)
                 continue
             if whole.op != "concatenate":
                 continue
             if whole not in self.of:
                 stored = any(self.base.get(x, x) in self.stored for x in (whole, *whole.args))
-                self.of[whole] = Place(self._new(whole, stored))
+                self.of[whole] = Place(Buffer(whole, stored))
             for key, part in parts(whole):
                 self._settle_part(part, self.of[whole], key, loop)
 
@@ -162,12 +161,6 @@ class Places:
     def _free(self, node: Node, loop: str) -> bool:
         return self.staged.get(node) == loop and bool(node.args) and node not in self.of
 
-    def _new(self, node: Node, stacked: bool) -> Buffer:
-        buffer = Buffer(node, stacked)
-        if not stacked:
-            self.temporary.append(buffer)
-        return buffer
-
     def _rest(self, loop: str) -> None:
         """Everything else, in the order in which it is computed; memory is used again when its last reader is through."""
         body = self.body[loop]
@@ -183,7 +176,7 @@ class Places:
                 self.of[node] = Place(of.buffer, (*of.views, view), of.old)
                 continue
             if self.base[node] in self.stored:
-                self.of[node] = Place(self._new(node, True))
+                self.of[node] = Place(Buffer(node, True))
                 continue
             buffer = next(
                 (
@@ -194,7 +187,7 @@ class Places:
                 None,
             )
             if buffer is None:
-                buffer = self._new(node, False)
+                buffer = Buffer(node, False)
             spare = [(free, b) for free, b in spare if b is not buffer]
             spare.append((last.get(node, i), buffer))
             self.of[node] = Place(buffer)

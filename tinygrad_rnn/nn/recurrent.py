@@ -148,16 +148,8 @@ class Recurrent(Module):
     gates = property(gates_of, doc='The gates of the cells by name: `lstm.gates["f"].bias_ih`; see nn/gates.py.')
 
     def forward(self, x: Any, hx: Any = None, lengths: Any = None, record: str | Sequence[str] = ()) -> Any:
-        x = lift(x)
-        time = 1 if self.batch_first and x.ndim == 3 else 0
-        self._check_input(x, time)
-        batched, length = x.ndim == 3, x.shape[time]
-        if not batched:
-            if lengths is not None:
-                raise ValueError(f"{type(self).__name__}: lengths belong to a batch, and x {x.shape} is one sequence: cut it")
-            x = x.reshape(length, 1, -1)
-        batch = x.shape[1 - time]
-        ends = None if lengths is None else Lengths(self, lengths, length, batch)
+        x, time, batched, ends = self._enter(x, lengths)
+        length, batch = x.shape[time], x.shape[1 - time]
         states = self._initial_states(batch, hx, batched)
         names = (record,) if isinstance(record, str) else tuple(record)
 
@@ -193,6 +185,18 @@ class Recurrent(Module):
         if not names:
             return output, last
         return output, last, {name: {n: finish(v) for n, v in values.items()} for name, values in records.items()}
+
+    def _enter(self, x: Any, lengths: Any) -> tuple[Tensor, int, bool, Lengths | None]:
+        """x with a batch; which of its axes is time; whether it came with a batch; and where its sequences end."""
+        x = lift(x)
+        time = 1 if self.batch_first and x.ndim == 3 else 0
+        self._check_input(x, time)
+        batched, length = x.ndim == 3, x.shape[time]
+        if not batched:
+            if lengths is not None:
+                raise ValueError(f"{type(self).__name__}: lengths belong to a batch, and x {x.shape} is one sequence: cut it")
+            x = x.reshape(length, 1, -1)
+        return x, time, batched, None if lengths is None else Lengths(self, lengths, length, x.shape[1 - time])
 
     def _check_input(self, x: Tensor, time: int) -> None:
         features = getattr(self.cells["l0"], "input_size", "features")
