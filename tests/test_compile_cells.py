@@ -32,7 +32,10 @@ def results(call, layer, x, hx=None, **options):
     rng = np.random.default_rng(1)
     sum((out * rng.normal(size=out.shape).astype(out.dtype)).sum() for out in outs).backward()
     leaves = [x, *states, *layer.parameters()]
-    return [out.data for out in outs] + [np.zeros(v.shape) if v.grad is None else v.grad.data for v in leaves]
+    values, grads = [out.data for out in outs], [np.zeros(v.shape) if v.grad is None else v.grad.data for v in leaves]
+    for i, grad in enumerate(grads):  # each may be edited in place
+        assert not any(np.may_share_memory(grad, other) for other in values + grads[:i])
+    return values + grads
 
 
 def agree(layer, x, hx=None, compiled=None, tolerance=1e-11, **options):

@@ -119,7 +119,8 @@ def walk(
             out, args = node, [a if x.is_number else x for x, a in zip(inputs, args, strict=True)]
         rules: Any = op.rules
         if op.variadic:
-            rules, args, params = op.shares(g, out, args, params), [], {}
+            share_of = rules[0](g, out, *args, **params)
+            rules = range(len(inputs))
         for x, each in zip(inputs, rules):  # noqa: B905 (strict is slow)
             if each is None or not x._requires_grad or (skip and x in skip):
                 continue
@@ -130,12 +131,14 @@ def walk(
                     continue
                 share = each.rule(waiting[x].pop(each))
             else:
-                share = each(g, out, *args, **params)
+                share = share_of(each) if op.variadic else each(g, out, *args, **params)
             if watch is not None:
                 watch.gradient(share, x, node)
             so_far = sums.get(x)
             if so_far is None:
                 sums[x] = share
+                if op.fresh:
+                    ours.add(x)
             elif so_far.shape != share.shape:  # used in two shapes: each is summed to x's own before they meet
                 sums[x] = fit(so_far, x.shape) + fit(share, x.shape)
             elif x in ours and not create_graph:

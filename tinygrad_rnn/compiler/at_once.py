@@ -12,6 +12,8 @@ from .schedule import AFTER, BEFORE, BETWEEN, LAST, ONCE, OUTPUT, STAGES, WHY, R
 from .text import lifted, written
 from .writer import Writer
 
+VIEWS = ("getitem", "reshape", "transpose", "broadcast_to")  # of an argument's memory
+
 
 class AtOnce(Writer):
     """The writer of what does not loop."""
@@ -127,14 +129,13 @@ class AtOnce(Writer):
 
     def spare(self, node: Node) -> Node | None:
         """An argument that nothing reads any more, whose memory the result can take."""
-        views = ("getitem", "reshape", "transpose", "broadcast_to")
 
         def done(reader: Node, x: Node) -> bool:
             now = self.position[reader] <= self.position[node] and reader not in self.later
-            return now and reader is not x and reader.op not in views
+            return now and reader is not x and reader.op not in VIEWS
 
         for x in node.args:
-            fits = (x.shape, x.dtype) == (node.shape, node.dtype) and x.rank != CONSTANT and x.op not in views
+            fits = (x.shape, x.dtype) == (node.shape, node.dtype) and x.rank != CONSTANT and x.op not in VIEWS
             if fits and x in self.scope.own and x not in self.places.of and all(done(r, x) for r in self.reading[x]):
                 return x
         return None

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .at_once import AtOnce
+from .at_once import VIEWS, AtOnce
 from .places import Buffer, Place, parts, view_of
 from .program import CONSTANT, Node, elementwise, forward
 from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, WHY, Rolled, table
@@ -96,11 +96,24 @@ class Emitter(AtOnce):
         self.steps("backward_steps", BACKWARD, [(BEFORE, rest), (BETWEEN, rest)])
         self.section(AFTER, rest)
         self.section(LAST, rest)
-        dx = "None" if rolled.dx is None else self.use_node(rolled.dx)
         carries = ", ".join(self.use(buffer) for buffer in self.places.carries)
-        totals = ", ".join("None" if g is None else self.use_node(g) for g in rolled.totals)
-        self.line(f"return {dx}, [{carries}], [{totals}]")
+        dx, *totals = self.handed_out([rolled.dx, *rolled.totals])
+        self.line(f"return {dx}, [{carries}], [{', '.join(totals)}]")
         return "\n".join([head, *self.scope.lines])
+
+    def handed_out(self, results: Iterable[Node | None]) -> list[str]:
+        """Results that nobody else holds: each in memory of its own, made in this call."""
+        texts, given = list[str](), set[Any]()
+        for node in results:
+            if node is None:
+                texts.append("None")
+                continue
+            text, place = self.use_node(node), self.places.of.get(node)
+            memory = place.buffer if place else node
+            own = node in self.scope.own and node.op not in VIEWS if place is None else place.buffer.node is node
+            texts.append(text if own and memory not in given else f"{text}.copy()")
+            given.add(memory)
+        return texts
 
     def begin(self, name: str, arguments: Iterable[Node], called: dict[Node, str], first: str = "") -> str:
         """The head of a function, which becomes the one that is written."""

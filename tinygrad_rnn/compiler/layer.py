@@ -183,9 +183,8 @@ class Compiled(Module):
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """One layer in one direction: the outputs, the final state, and what is recorded, as the outputs of one node."""
         program = self._program(name, x, state, ends is not None, names)
-        reverse = name.endswith("_reverse")
-        extras = program.extras(len(x._data), self.layer, ends, reverse) if program.extra_names else ()
-        node = apply(program.op, x, *(state or program.zeros), *program.externals, extras=extras, reverse=reverse)
+        extras = {"extras": program.extras(len(x._data), self.layer, ends)} if program.extra_names else {}
+        node = apply(program.op, x, *state, *program.externals, **extras)
         made = [apply(OUTPUT, node, index=i) for i in range(program.outputs + len(program.zeros))]
         return made[0], made[program.outputs :], made[1 : program.outputs]
 

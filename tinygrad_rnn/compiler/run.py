@@ -7,7 +7,7 @@ import linecache
 from collections.abc import Callable, Sequence
 from itertools import count
 from operator import is_
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -29,13 +29,6 @@ from .textbook import textbook
 from .trace import Wanted, advance, trace
 
 
-class Results(NamedTuple):
-    """What one run gave: the outputs (y first), then the final states; and what the way back needs."""
-
-    values: list[Array]
-    saved: Any
-
-
 def boxed(content: Any) -> Array:
     """Anything as an array without axes, which is what the value of a node has to be."""
     box = np.empty((), object)
@@ -53,7 +46,7 @@ def gathered(uses: Any) -> Array:
 
 
 numbers = count()  # of programs, so that each has a file name of its own
-OUTPUT = Op("output", lambda box, index: box[()].values[index], Together(gathered))
+OUTPUT = Op("output", lambda box, index: box[()][0][index], Together(gathered))
 
 
 class Rolling:
@@ -73,8 +66,8 @@ class Rolling:
             step = trace(layer, cell, wanted)
         self.externals = tuple(step.externals)
         self.flags = [x._requires_grad for x in self.externals]
-        self.zeros = tuple(Tensor(np.zeros(shape, dtype)) for shape, dtype in wanted.states)
-        self.outputs = len(step.outputs)
+        self.zeros = tuple(np.zeros(shape, dtype) for shape, dtype in wanted.states)
+        self.outputs, self.reverse = len(step.outputs), name.endswith("_reverse")
         self.extra_names = [n for n in step.given if n == "mask" or n == "real" or n.startswith("zone")]
         rolled = roll(step.program, improved(step.program, step))
         kind = type(cell).__name__
@@ -87,7 +80,7 @@ class Rolling:
         exec(builtins.compile(self.source, file, "exec"), namespace)
         self.forward: Callable[..., Any] = namespace["forward"]
         self.backward: Callable[..., Any] | None = namespace.get("backward")
-        self.op = Op(f"{kind} over time", self.run, self.run_back, variadic=True)
+        self.op = Op(f"{kind} over time", self.run, self.run_back, variadic=True, fresh=True)
         self.dtypes = [wanted.x[1], *(n.dtype for n in step.new), *(x.dtype for x in self.externals)]
         check(self)
         self.settings = [vars(m) for _, m in cell.named_modules()]  # as they are after a trace, which may leave something
@@ -107,17 +100,18 @@ class Rolling:
 
     def current(self) -> bool:
         """Is the cell as it was when it was traced: its settings, and which parameters are trained?"""
-        for now, before in zip(self.settings, self.as_traced, strict=True):
+        for now, before in zip(self.settings, self.as_traced):  # noqa: B905 (strict is slow)
             if len(now) != len(before) or not all(map(is_, now.values(), before)):
                 return False
-        if self.deep and not all(contents(now) == before for now, before in self.deep):
+        if self.layer.cells[self.name] is not self.cell or [x._requires_grad for x in self.externals] != self.flags:
             return False
-        same = self.layer.cells[self.name] is self.cell and all(now.get(k) is v for now, k, v in self.of_class)
-        return same and [x._requires_grad for x in self.externals] == self.flags
+        if self.of_class and any(now.get(k) is not v for now, k, v in self.of_class):
+            return False
+        return not self.deep or all(contents(now) == before for now, before in self.deep)
 
     # -- the op --------------------------------------------------------------------------------------------------------------
 
-    def extras(self, steps: int, layer: Recurrent, ends: Lengths | None, reverse: bool) -> tuple[Array, ...]:
+    def extras(self, steps: int, layer: Recurrent, ends: Lengths | None) -> tuple[Array, ...]:
         """The masks of a call, drawn in the order in which the unrolled layer draws them."""
         if not self.extra_names:
             return ()
@@ -133,38 +127,42 @@ class Rolling:
             for (i, rate), shape, start, stop in zip(zones, shapes, bounds, bounds[1:], strict=False):
                 made[f"zone{i}"] = drawn[:, start:stop].reshape(steps, *shape) < rate
         if ends is not None:
-            made["real"] = ends.real[::-1] if reverse else ends.real
+            made["real"] = ends.real[::-1] if self.reverse else ends.real
         return tuple(made[name] for name in self.extra_names)
 
-    def run(self, x: Array, *rest: Array, extras: tuple[Array, ...], reverse: bool) -> Array:
-        """The way forward."""
-        k = len(self.zeros)
-        values, finals, saved = self.forward(x[::-1] if reverse else x, *rest[:k], *extras, *rest[k:])
-        if reverse:
-            values = [v[::-1] for v in values]
-        return boxed(Results([*values, *(h[None] for h in finals)], saved))
+    def run(self, x: Array, *rest: Array, extras: tuple[Array, ...] = ()) -> Array:
+        """The way forward, from x, the initial states (zeros if none are given) and the parameters.
 
-    def run_back(self, g: Any, out: Any, *inputs: Any, extras: tuple[Array, ...], reverse: bool) -> Callable[[int], Any]:
+        In a box: the outputs over all steps, y first, with the final states; and what the way back needs.
+        """
+        given = len(rest) - len(self.externals)
+        values, finals, saved = self.forward(
+            x[::-1] if self.reverse else x, *(rest[:given] or self.zeros), *extras, *rest[given:]
+        )
+        if self.reverse:
+            values = [v[::-1] for v in values]
+        return boxed(([*values, *[h[None] for h in finals]], saved))
+
+    def run_back(self, g: Any, out: Any, *inputs: Any, extras: tuple[Array, ...] = ()) -> Callable[[int], Any]:
         """The way back: the gradient of each input."""
         grads: dict[int, Any] = g if isinstance(g, dict) else g[()]
         if isinstance(out, Tensor):
-            return self.unrolled(grads, inputs, extras, reverse)
+            return self.unrolled(grads, inputs, extras)
         values, saved = out[()]
         n = self.outputs
         ys = [grads[i] if i in grads else np.zeros(v.shape, v.dtype) for i, v in enumerate(values[:n])]
-        finals = [grads[i + n][0] if i + n in grads else zero._data for i, zero in enumerate(self.zeros)]
+        finals = [grads[i][0] if i in grads else zero for i, zero in enumerate(self.zeros, n)]
         assert self.backward is not None
-        dx, carries, totals = self.backward(saved, *([y[::-1] for y in ys] if reverse else ys), *finals)
-        if dx is not None and reverse:
+        dx, carries, totals = self.backward(saved, *([y[::-1] for y in ys] if self.reverse else ys), *finals)
+        if dx is not None and self.reverse:
             dx = dx[::-1]
-        return [dx, *carries, *totals].__getitem__
+        given = len(inputs) > 1 + len(totals)
+        return [dx, *(carries if given else ()), *totals].__getitem__
 
-    def unrolled(
-        self, grads: dict[int, Any], inputs: Sequence[Any], extras: Sequence[Array], reverse: bool
-    ) -> Callable[[int], Any]:
+    def unrolled(self, grads: dict[int, Any], inputs: Sequence[Any], extras: Sequence[Array]) -> Callable[[int], Any]:
         """The way back as a graph, for second derivatives: through the steps, unrolled."""
         x, *rest = inputs
-        state = rest[: len(self.zeros)]
+        reverse, state = self.reverse, rest[: len(rest) - len(self.externals)] or list(map(Tensor, self.zeros))
         masks = dict(zip(self.extra_names, extras, strict=True))
         values: list[list[Tensor]] = []
         cell = self.layer.cells[self.name]
@@ -191,7 +189,8 @@ def contents(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return value.shape, value.dtype.str, value.tobytes()
     if isinstance(value, list | tuple):
-        return [contents(v) for v in value]
+        inside = [contents(v) for v in value]
+        return value if isinstance(value, tuple) and all(map(is_, inside, value)) else inside
     if isinstance(value, dict):
         return [(key, contents(v)) for key, v in value.items()]
     if isinstance(value, Module | Tensor | type) or callable(value) or not hasattr(value, "__dict__"):

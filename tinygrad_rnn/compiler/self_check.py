@@ -59,19 +59,20 @@ def compared(program: Rolling, random_state: Any) -> list[tuple[str, Array, Arra
     ends = Lengths(layer, rng.integers(1, STEPS + 1, batch), STEPS, batch) if wanted.padded else None
     recorder = Recorder(layer, cell, wanted.record) if wanted.record else None
     whole = tuple(state) if isinstance(layer.state_size, tuple) else state[0]
-    ys, final = layer._run(cell, x.__getitem__, range(STEPS), whole, ends, recorder)
+    turn = -1 if program.reverse else 1
+    ys, final = layer._run(cell, x.__getitem__, range(STEPS)[::turn], whole, ends, recorder)
     recorded = recorder.stacked(batch, 0).values() if recorder else ()
-    values = [stack(ys), *recorded, *(h.reshape(1, *h.shape) for h in members(final))]
+    values = [stack(ys[::turn]), *recorded, *(h.reshape(1, *h.shape) for h in members(final))]
 
     generator.bit_generator.state = random_state  # the same masks
-    inputs, extras = [x, *state, *program.externals], program.extras(STEPS, layer, ends, False)
-    box: Any = program.run(*(i._data for i in inputs), extras=extras, reverse=False)
-    pairs = [("the values", v._data, found) for v, found in zip(values, box[()].values, strict=True)]
+    inputs, extras = [x, *state, *program.externals], program.extras(STEPS, layer, ends)
+    box: Any = program.run(*(i._data for i in inputs), extras=extras)
+    pairs = [("the values", v._data, found) for v, found in zip(values, box[()][0], strict=True)]
     if program.backward is None:
         return pairs
     seeds = [Tensor(rng.standard_normal(v.shape), dtype=v.dtype) for v in values]
     expected = gradients(values, seeds, targets=[i for i in inputs if i._requires_grad])
-    back = program.run_back({i: s._data for i, s in enumerate(seeds)}, box, *inputs, extras=extras, reverse=False)
+    back = program.run_back({i: s._data for i, s in enumerate(seeds)}, box, *inputs, extras=extras)
     pairs += [
         (f"the gradient of {i.name or 'the input'}", expected[i], back(j))
         for j, i in enumerate(inputs)

@@ -24,18 +24,15 @@ class Op:
 
     `rules` holds one derivative per input; None stands for an input without one, such as a condition. A variadic op, of any
     number of inputs, has a single rule that gives a function of the input's index: what all need is worked out once.
+    `fresh`: what the rules give is new memory that nobody else holds.
     """
 
-    __slots__ = ("forward", "name", "rules", "variadic")
+    __slots__ = ("forward", "fresh", "name", "rules", "variadic")
 
-    def __init__(self, name: str, forward: Rule, *rules: Rule | Together | None, variadic: bool = False) -> None:
-        self.name, self.forward, self.rules, self.variadic = name, forward, rules, variadic
-
-    def shares(self, g: Any, out: Any, args: Sequence[Any], params: dict[str, Any]) -> list[Rule]:
-        """The rules of a variadic op, once what they need is known: each gives the gradient of one input."""
-        rule: Any = self.rules[0]
-        share = rule(g, out, *args, **params)
-        return [lambda *_, i=i: share(i) for i in range(len(args))]
+    def __init__(
+        self, name: str, forward: Rule, *rules: Rule | Together | None, variadic: bool = False, fresh: bool = False
+    ) -> None:
+        self.name, self.forward, self.rules, self.variadic, self.fresh = name, forward, rules, variadic, fresh
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"
