@@ -448,8 +448,13 @@ def test_random_programs_against_torch():
 def scaled(rule, factor):
     """A rule that is wrong by a factor."""
     if isinstance(rule, Together):
-        return Together(lambda uses: rule.rule(uses) * factor)
-    return None if rule is None else lambda *args, **params: rule(*args, **params) * factor
+        return Together(lambda uses: rule.rule(uses) * factor, alone=scaled(rule.alone, factor))
+
+    def wrong(*args, **params):
+        share = rule(*args, **params)
+        return None if share is None else share * factor
+
+    return rule and wrong
 
 
 @pytest.mark.parametrize("name", ["tanh", "mul", "matmul", "getitem", "where", "sum"])

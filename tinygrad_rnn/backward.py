@@ -124,14 +124,14 @@ def walk(
         for x, each in zip(inputs, rules):  # noqa: B905 (strict is slow)
             if each is None or not x._requires_grad or (skip and x in skip):
                 continue
-            if each.__class__ is Together:
+            if each.__class__ is not Together:
+                share = share_of(each) if op.variadic else each(g, out, *args, **params)
+            elif each.alone is None or (share := each.alone(g, out, *args, **params)) is None:
                 uses = waiting.setdefault(x, {}).setdefault(each, [])
                 uses.append((g, args, params))
                 if each.enough is None or not each.enough(uses):
                     continue
                 share = each.rule(waiting[x].pop(each))
-            else:
-                share = share_of(each) if op.variadic else each(g, out, *args, **params)
             if watch is not None:
                 watch.gradient(share, x, node)
             so_far = sums.get(x)

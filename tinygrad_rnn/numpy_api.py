@@ -166,6 +166,8 @@ def call(function: Any, args: Any, kwargs: dict[str, Any]) -> Any:
 
 def call_ufunc(ufunc: np.ufunc, method: str, inputs: Any, kwargs: dict[str, Any]) -> Any:
     """Run a ufunc, or one of its methods, that was given a Tensor."""
+    if method == "__call__" and not kwargs and ufunc in JOINS:
+        return JOINS[ufunc](*inputs)
     if method != "__call__":
         instead = INSTEAD.get(f"{ufunc.__name__}.{method}", "a function listed in tg.functions")
         raise TypeError(f"np.{ufunc.__name__}.{method} is not differentiable here: use {instead}")

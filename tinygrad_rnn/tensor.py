@@ -99,8 +99,9 @@ class Tensor(Operators):
         if array.dtype.kind not in "fiub":
             raise TypeError(f"Tensor: expected real numbers or bools, got {type(data).__name__} of dtype {array.dtype}")
         self._init_leaf(array, name)
-        self.requires_grad = requires_grad
-        self.version = self.birth
+        if requires_grad:
+            self.requires_grad = True
+            self.version = self.birth
 
     def _init_leaf(self, array: Array, name: str | None = None) -> Tensor:
         self._data: Array = array

@@ -12,17 +12,31 @@ from .table import Together, Uses, call, fit, op, total
 
 
 def matmul(a: Any, b: Any) -> Any:
-    """`a @ b`; for two matrices `dot` says the same with less ceremony."""
-    return a.dot(b) if a.ndim == b.ndim == 2 else a @ b
+    """`a @ b`; for vectors and matrices `dot` says the same with less ceremony."""
+    return a.dot(b) if 0 < a.ndim < 3 > b.ndim > 0 else a @ b
 
 
 def matmul_da(g: Any, out: Any, a: Any, b: Any) -> Any:
-    """d(a @ b)/da: g @ b.T, and what that means for vectors."""
+    """d(a @ b)/da: g @ b.T, and what that means for vectors. None for a matrix a and few columns b, which wait for those of
+    other uses: W @ h waits, h @ W does not."""
+    if a.ndim == 2 and b.ndim < 3 and (b.ndim == 1 or b.shape[1] < a.shape[1]):
+        return None
     if b.ndim == 1:
         return g[..., None] * b
-    if a.ndim == 1:
-        return matmul(b, g[..., None])[..., 0]
-    return matmul(g, b.swapaxes(-1, -2))
+    return matmul(b, g[..., None])[..., 0] if a.ndim == 1 else matmul(g, b.swapaxes(-1, -2))
+
+
+def matmul_das(uses: Uses) -> Any:
+    """d(a @ b)/da: g @ b.T. Every use of the matrix a adds columns to one product."""
+    return matmul(columns([g for g, _, _ in uses]), columns([b for _, (_, b), _ in uses]).T)
+
+
+def columns(xs: Sequence[Any]) -> Any:
+    """Vectors and matrices side by side."""
+    if all(x.ndim == 1 for x in xs):
+        return np.concatenate(xs).reshape((len(xs), -1)).T
+    wide = [x if x.ndim == 2 else x[:, None] for x in xs]
+    return wide[0] if len(wide) == 1 else np.concatenate(wide, axis=1)
 
 
 def matmul_db(uses: Uses) -> Any:
@@ -44,9 +58,11 @@ def enough(uses: Uses) -> bool:
 
 
 def _matmul_db_one(g: Any, a: Any, b: Any) -> Any:
+    if b.ndim == 1:
+        return g * a if a.ndim == 1 else matmul(g.reshape(-1), as_rows(a))
     if a.ndim == 1:
-        return g * a if b.ndim == 1 else a[:, None] * g[..., None, :]
-    return fit(g[..., None] * a if b.ndim == 1 else matmul(a.swapaxes(-1, -2), g), b.shape)
+        return a[:, None] * g[..., None, :]
+    return fit(matmul(a.swapaxes(-1, -2), g), b.shape)
 
 
 def as_rows(x: Any) -> Any:
@@ -80,7 +96,7 @@ def diagonal(letters: str, sizes: dict[str, int]) -> tuple[Any, ...]:
 # fmt: off
 
 # Products.
-MATMUL   = op("matmul",   matmul,        matmul_da, Together(matmul_db, enough))
+MATMUL   = op("matmul",   matmul,        Together(matmul_das, alone=matmul_da), Together(matmul_db, enough))
 EINSUM   = op("einsum",   lambda *xs, spec: np.einsum(spec, *xs),
               lambda g, out, *xs, spec: lambda i: einsum_dx(i, g, xs, spec), variadic=True)
 # fmt: on

@@ -43,13 +43,18 @@ class Together:
 
     Some sums are far cheaper whole. A weight used at T steps needs one product of stacked rows instead of T products and T
     additions; T slices of one array fill one array of zeros instead of T. `enough(uses)` says when waiting for more uses would
-    not pay any longer.
+    not pay any longer. `alone`, a derivative of one use, is for those that need not wait; for others it gives None.
     """
 
-    __slots__ = ("enough", "rule")
+    __slots__ = ("alone", "enough", "rule")
 
-    def __init__(self, rule: Callable[[Uses], Any], enough: Callable[[Uses], bool] | None = None) -> None:
-        self.rule, self.enough = rule, enough
+    def __init__(
+        self,
+        rule: Callable[[Uses], Any],
+        enough: Callable[[Uses], bool] | None = None,
+        alone: Rule | None = None,
+    ) -> None:
+        self.rule, self.enough, self.alone = rule, enough, alone
 
 
 TABLE: dict[str, Op] = {}

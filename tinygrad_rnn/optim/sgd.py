@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import itemgetter
 from typing import Any
 
 from ..ops import Array
 from ..tensor import Tensor
 from .optimizer import Optimizer
+
+settings = itemgetter("lr", "momentum", "dampening", "weight_decay")
 
 
 class SGD(Optimizer):
@@ -30,8 +33,8 @@ class SGD(Optimizer):
         *,
         maximize: bool = False,
     ) -> None:
-        settings = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
-        super().__init__(params, {**settings, "nesterov": nesterov, "maximize": maximize})
+        rates = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+        super().__init__(params, {**rates, "nesterov": nesterov, "maximize": maximize})
 
     def check(self, group: dict[str, Any]) -> None:
         super().check(group)
@@ -39,8 +42,7 @@ class SGD(Optimizer):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
 
     def update(self, p: Array, g: Array, group: dict[str, Any], state: dict[str, Any]) -> Array:
-        names = ("lr", "momentum", "dampening", "weight_decay")
-        lr, momentum, dampening, weight_decay = (float(group[name]) for name in names)  # np.float64 would widen the dtype
+        lr, momentum, dampening, weight_decay = map(float, settings(group))  # np.float64 would widen the dtype
         if group["maximize"]:
             g = -g
         if weight_decay:

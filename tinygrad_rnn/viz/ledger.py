@@ -59,8 +59,9 @@ class Ledger:
             rule = op.rules[0 if op.variadic else i]
             if rule is None or not y.requires_grad:
                 continue
-            if isinstance(rule, Together):
-                use = (g, [z._data for z in x.inputs], x.params)
+            args = [z._data for z in x.inputs]
+            if isinstance(rule, Together) and (rule.alone is None or rule.alone(g, x._data, *args, **x.params) is None):
+                use = (g, args, x.params)
                 uses = self.waiting.setdefault(y, {}).setdefault(rule, [])
                 uses.append(use)
                 share, whole = rule.rule([use]), None

@@ -31,6 +31,8 @@ def input_names(op: Op, count: int) -> list[str]:
         arguments = inspect.getfullargspec(function_of(op, i)).args if rule is not None else []
         if len(arguments) >= 2 + count and arguments[:2] == ["g", "out"]:
             return arguments[2 : 2 + count]
+    if inspect.isfunction(op.forward):
+        return inspect.getfullargspec(op.forward).args[:count]
     return ["x"] if count == 1 else [f"x{i}" for i in range(count)]
 
 
