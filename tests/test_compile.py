@@ -6,6 +6,7 @@ That the numbers are right for any cell is the matter of test_compile_cells.py, 
 import copy
 import gc
 import pickle
+import re
 import threading
 import warnings
 import weakref
@@ -627,6 +628,14 @@ def test_the_source(layer, x):
     deep = tg.compile(lstm(num_layers=2, bidirectional=True))
     deep(x)
     assert [deep.source.count(f"# -- {name} -") for name in ("l0", "l0_reverse", "l1", "l1_reverse")] == [1, 1, 1, 1]
+
+
+def test_a_norm_of_a_product_takes_its_mean_from_the_weights():
+    cell = Written(lambda c, x, h: np.tanh(c.norm(h @ c.square)), size=5)
+    compiled = tg.compile(nn.Recurrent(cell))
+    agree(compiled.layer, np.ones((T, N, E)), compiled=compiled)
+    loop = re.search(r"    for .*\n((?:        .*\n)+)", compiled.source)[1]
+    assert re.findall(r"(\w+)\(", loop) == ["dot", "vecdot", "add", "sqrt", "divide", "multiply", "multiply", "add", "tanh"]
 
 
 def test_the_source_of_a_cell_without_sizes():

@@ -61,6 +61,7 @@ class Written(nn.Module):
         self.own = nn.Linear(features, h, bias=False, dtype=dtype)
         self.norm = nn.LayerNorm(h, dtype=dtype)
         self.p = nn.Parameter(rng.normal(size=h).astype(dtype))
+        self.square = nn.Parameter(rng.normal(size=(h, h)).astype(dtype))
         self.scalar = nn.Parameter(np.array(0.7, dtype))
         self.constant = rng.normal(size=h).astype(dtype)
 
@@ -94,6 +95,10 @@ ONE = {  # of one state, two wide
     "leaky": lambda c, x, h: 0.9 * h + 0.1 * c.n(x, h),
     "linear": lambda c, x, h: 0.5 * h + c.own(x),
     "norm": lambda c, x, h: np.tanh(c.norm(c.z(x, h)[:, :2] + h)),
+    "norm of a product": lambda c, x, h: np.tanh(c.norm(h @ c.square) + c.norm(F.linear(x, c.own.weight))),
+    "norm of a product that is read": lambda c, x, h: (lambda z: np.tanh(c.norm(z) + z))(h @ c.square.T),
+    "norm of weights": lambda c, x, h: np.tanh(h @ c.norm(c.square.T @ c.square) + c.own(x)),
+    "mean of a sum of squares": lambda c, x, h: c.n(x, h) / np.sqrt((h * h).mean(axis=-1, keepdims=True) + 1),
     "softmax": lambda c, x, h: F.softmax(c.z(x, h)[:, 1:3] + h, axis=-1),
     "logsumexp": lambda c, x, h: c.n(x, h) - tg.logsumexp(h, axis=-1, keepdims=True),
     "reductions": lambda c, x, h: (

@@ -66,6 +66,16 @@ def scatter(*gs, keys, shape):
     return out
 
 
+def centre(x, axis):
+    return apply(ops.CENTRE, x, axis=axis) if isinstance(x, Tensor) else x - np.mean(x, axis, keepdims=True)
+
+
+def rms_norm(x, axis, eps):
+    if isinstance(x, Tensor):
+        return apply(ops.RMS_NORM, x, axis=axis, eps=eps)
+    return x / np.sqrt(np.linalg.norm(x, axis=axis, keepdims=True) ** 2 / x.shape[axis] + eps)
+
+
 def binary(f, draw=R):
     """Every way in which two operands broadcast, the same operand twice, and a number on either side."""
     return [
@@ -187,6 +197,11 @@ CASES = {
     "einsum": [
         *((lambda *xs, spec=spec: np.einsum(spec, *xs), *(R(*s) for s in shapes)) for spec, *shapes in EINSUMS),
         (lambda a: np.einsum("ij,jk->ik", a, a), R(2, 2)), (np.dot, R(2, 2, 3), R(2, 3, 2)), (np.dot, R(3), R(2, 3, 2)),
+    ],
+    "centre": [*((lambda x, a=a: centre(x, a), R(2, 3, 2)) for a in (0, -1, (1, 2))), (lambda x: centre(x, 0) ** 2, R(3))],
+    "rms_norm": [
+        *((lambda x, a=a: rms_norm(x, a, 0.1), R(2, 3, 2)) for a in (0, -1)),
+        (lambda x: rms_norm(x, 0, 1e-5) ** 3 + x, R(3)), (lambda x: rms_norm(centre(x, 1), 1, 1e-3) * x, R(2, 4)),
     ],
     "sum": [*reduction("sum"), (lambda x: x.sum(axis=0), R(0, 3)), (lambda x: x.sum(axis=1), R(3, 0))],
     "mean": [*reduction("mean"), (lambda x: np.var(x, axis=1), R(2, 3)),

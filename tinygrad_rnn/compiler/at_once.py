@@ -79,6 +79,8 @@ class AtOnce(Writer):
             if axes == (0,) and len(x.shape) == 2:
                 return f"dot(ones(T * {x.shape[0]}, {str(x.dtype)!r}), {self.rows(x)})"
             return f"{self.use_node(x)}.sum({(0, *(a + 1 for a in axes))})"
+        if node.op == "columns":  # each step's sum first, which is more exact than one long sum
+            return f"einsum('tni,tni->ti', {', '.join(map(self.over_time, node.args))}).sum(0)"
         if node.op == "product":
             a, b = node.args
             return f"dot({self.rows(a)}.T, {self.rows(b)})"

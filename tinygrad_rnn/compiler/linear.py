@@ -5,6 +5,8 @@ g * y - g * y * out * out = g * k with k = y - y * out * out. And neighbours: [g
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from .pack import columns
@@ -12,7 +14,36 @@ from .program import CARRY, Node, Program, filled, ordered, users
 from .rebuild import replaced, roots
 from .trace import Step
 
-Terms = list[tuple[Node, Node | None]]  # a sum of values, each with a factor that does not depend on the carry, or None for 1
+
+class Term(NamedTuple):
+    """A value times factors that do not depend on the carry: those that are not larger than it, and those that are."""
+
+    x: Node
+    small: Node | None = None
+    large: Node | None = None
+
+    def times(self, program: Program, by: Node, op: str = "mul") -> Term:
+        """The term times a factor, or divided by it."""
+        which = "small" if by.size <= self.x.size else "large"
+        factor = getattr(self, which)
+        if factor is None and op == "div":
+            factor = program.constant(1)
+        return self._replace(**{which: by if factor is None else program.make(op, factor, by)})
+
+    def node(self, program: Program) -> Node:
+        """The product."""
+        made = self.x
+        for factor in (self.small, self.large):
+            made = made if factor is None else program.make("mul", made, factor)
+        return made
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the product."""
+        return np.broadcast_shapes(*(x.shape for x in self if x is not None))
+
+
+Terms = list[Term]  # of a sum
 
 
 def linear(program: Program, step: Step) -> Step:
@@ -25,9 +56,8 @@ def linear(program: Program, step: Step) -> Step:
     def value(node: Node) -> Node:
         """The node made from its terms."""
         if node not in new:
-            terms = [x if k is None else program.make("mul", x, k) for x, k in forms[node]]
-            made = terms[0]
-            for term in terms[1:]:
+            made, *rest = (term.node(program) for term in forms[node])
+            for term in rest:
                 made = program.make("add", made, term)
             if made.name is None and made.args:
                 made.name = node.name
@@ -36,7 +66,7 @@ def linear(program: Program, step: Step) -> Step:
 
     for node in order:
         if node.rank != CARRY or not node.args:
-            forms[node] = [(node, None)]
+            forms[node] = [Term(node)]
             new[node] = node
             continue
         terms = multiplied(program, node, forms)
@@ -44,12 +74,12 @@ def linear(program: Program, step: Step) -> Step:
             made = program.make(node.op, *(value(x) for x in node.args), **node.params)
             if made.name is None:
                 made.name = node.name
-            forms[node], new[node] = [(made, None)], made
+            forms[node], new[node] = [Term(made)], made
             continue
         forms[node] = terms
         often = len(reading.get(node, ())) + (node in final) > 1
-        if len(terms) > 1 and (often or all(k is None for _, k in terms)):
-            forms[node] = [(value(node), None)]
+        if len(terms) > 1 and (often or all(term.small is term.large is None for term in terms)):
+            forms[node] = [Term(value(node))]
     return step._replace(gradients={of: value(g) for of, g in step.gradients.items()})
 
 
@@ -57,45 +87,47 @@ def multiplied(program: Program, node: Node, forms: dict[Node, Terms]) -> Terms 
     """The terms of a node, if it is linear in those of its arguments, element by element or summed over some axes."""
     args, minus = node.args, program.constant(-1)
     if node.op == "neg":
-        found = times(program, forms[args[0]], minus)
+        found = [term.times(program, minus) for term in forms[args[0]]]
     elif node.op in ("add", "sub") and args[0].shape == args[1].shape:
         found = list(forms[args[0]])
-        for x, k in forms[args[1]] if node.op == "add" else times(program, forms[args[1]], minus):
-            at = next((i for i, (y, _) in enumerate(found) if y is x), None)
+        for term in forms[args[1]]:
+            term = term if node.op == "add" else term.times(program, minus)
+            at = next((i for i, other in enumerate(found) if other.x is term.x and other.large is term.large), None)
             if at is None:
-                found.append((x, k))
+                found.append(term)
             else:
-                found[at] = x, added(program, found[at][1], k)
+                found[at] = term._replace(small=added(program, found[at].small, term.small))
     elif node.op == "mul" and args[0].rank == CARRY and args[1].rank < CARRY:
-        found = times(program, forms[args[0]], args[1])
+        found = [term.times(program, args[1]) for term in forms[args[0]]]
     elif node.op == "mul" and args[1].rank == CARRY and args[0].rank < CARRY:
-        found = times(program, forms[args[1]], args[0])
+        found = [term.times(program, args[0]) for term in forms[args[1]]]
     elif node.op == "div" and args[1].rank < CARRY:
-        one = program.constant(1)
-        found = [(x, program.make("div", one if k is None else k, args[1])) for x, k in forms[args[0]]]
-    elif node.op in ("sum", "reshape") and all(k is None or k.shape == () for _, k in forms[args[0]]):
-        found = [(program.make(node.op, x, **node.params), k) for x, k in forms[args[0]] if x.shape == args[0].shape]
+        found = [term.times(program, args[1], "div") for term in forms[args[0]]]
+    elif node.op in ("sum", "reshape") and all(k is None or k.shape == () for term in forms[args[0]] for k in term[1:]):
+        found = [
+            term._replace(x=program.make(node.op, term.x, **node.params))
+            for term in forms[args[0]]
+            if term.x.shape == args[0].shape
+        ]
         if len(found) < len(forms[args[0]]):
             return None
     elif node.op == "broadcast_to":
         found = forms[args[0]]
-        if any(k is None or np.broadcast_shapes(x.shape, k.shape) != node.shape for x, k in found):
-            return None
     else:
         return None
-    if any(
-        np.broadcast_shapes(x.shape, () if k is None else k.shape) != node.shape or x.dtype != node.dtype for x, k in found
-    ):
+    if any(term.shape != node.shape or term.x.dtype != node.dtype for term in found):
         return None
     return [
-        (x, k if k is None or k.dtype == x.dtype or k.is_number else program.make("astype", k, dtype=x.dtype))
-        for x, k in found
+        term._replace(small=of_dtype(program, term.small, term.x), large=of_dtype(program, term.large, term.x))
+        for term in found
     ]
 
 
-def times(program: Program, terms: Terms, by: Node) -> Terms:
-    """All terms times a factor."""
-    return [(x, by if k is None else program.make("mul", k, by)) for x, k in terms]
+def of_dtype(program: Program, factor: Node | None, x: Node) -> Node | None:
+    """A factor that does not change the dtype of what it multiplies."""
+    if factor is None or factor.dtype == x.dtype or factor.is_number:
+        return factor
+    return program.make("astype", factor, dtype=x.dtype)
 
 
 def added(program: Program, a: Node | None, b: Node | None) -> Node:

@@ -20,7 +20,8 @@ CONSTANT, INPUT, STATE, SEED, CARRY, RESULT = range(6)
 
 UFUNCS = {name for name, op in TABLE.items() if isinstance(op.forward, np.ufunc)}
 ELEMENTWISE = UFUNCS | {"exp2", "sigmoid", "relu", "root", "where", "clip", "power", "sinc", "astype"}
-SUMS = {"total", "product"}  # over time: of x, and over its axes; of a.T @ b
+NORMS = {"centre", "rms_norm"}  # what layer normalisation is made of; see norms.py
+SUMS = {"total", "product", "columns"}  # over time: of x, and over its axes; of a.T @ b; of the columns of a * b
 
 
 class Node:
@@ -261,6 +262,8 @@ def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[
         return (shapes[0][0], shapes[1][1]), promoted(args)
     if op == "product":
         return (shapes[0][1], shapes[1][1]), promoted(args)
+    if op == "columns":
+        return shapes[0][1:], promoted(args)
     if op in ("total", "sum"):
         axes = params["axes"] if op == "total" else params["axis"]
         kept = [1 if i in axes else n for i, n in enumerate(shapes[0]) if i not in axes or params.get("keepdims")]

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .program import Node, Program, ordered
+from .norms import expanded
+from .program import NORMS, Node, Program, ordered
 from .trace import Step
 
 
@@ -20,12 +21,12 @@ def readable(step: Step, without: Collection[str] = ()) -> Step:
     new: dict[Node, Node] = {}
     for name in without:
         seed = step.seeds[name]
-        new[seed] = maker.number(np.zeros(seed.shape, seed.dtype))
+        new[seed] = maker.constant(np.zeros(seed.shape, seed.dtype))
     for node in ordered([*step.new, *step.outputs.values(), *step.gradients.values()]):
         if node in new:
             continue
         if node.op == "constant":
-            new[node] = maker.number(node.value)
+            new[node] = maker.constant(node.value)
         elif not node.args:
             new[node] = node
         else:
@@ -45,10 +46,12 @@ class Maker:
 
     def __init__(self) -> None:
         self.program = Program()
-        self.number = self.program.constant
+        self.constant = self.program.constant
 
     def make(self, op: str, *args: Node, **params: Any) -> Node:
         """The node of an op on these arguments, or one that equals it and reads better."""
+        if op in NORMS:
+            return expanded(self, op, args[0], **params)
         plain = self.program.make(op, *args, **params)
         if plain.op != op or plain.args != args:
             return plain
@@ -73,10 +76,10 @@ class Maker:
         """x - y."""
         if y.op == "neg":
             return self.make("add", x, y.args[0])
-        if y.op == "power" and y.args == (x, self.number(2)):
-            return self.make("mul", x, self.make("sub", self.number(1), x))
+        if y.op == "power" and y.args == (x, self.constant(2)):
+            return self.make("mul", x, self.make("sub", self.constant(1), x))
         if y.op == "mul" and y.args[0].op == "mul" and y.args[0].args == (x, y.args[1]):
-            return self.make("mul", x, self.make("sub", self.number(1), self.make("power", y.args[1], self.number(2))))
+            return self.make("mul", x, self.make("sub", self.constant(1), self.make("power", y.args[1], self.constant(2))))
         if x.op == "sub" and x.args[1] is y:
             return self.make("sub", x.args[0], self.times(y, 2))
         return self.factored("sub", x, y)
@@ -90,7 +93,7 @@ class Maker:
     def mul(self, x: Node, y: Node) -> Node | None:
         """x * y."""
         if x is y:
-            return self.make("power", x, self.number(2))
+            return self.make("power", x, self.constant(2))
         return self.make("neg", self.make("mul", x.args[0], y)) if x.op == "neg" else None
 
     def div(self, x: Node, y: Node) -> Node | None:
@@ -110,7 +113,7 @@ class Maker:
     def times(self, x: Node, k: float) -> Node:
         """k * x."""
         taken = self.taken_in(x, k)
-        return self.make("mul", self.number(k), x) if taken is None else taken
+        return self.make("mul", self.constant(k), x) if taken is None else taken
 
     def taken_in(self, x: Node, k: float) -> Node | None:
         """k * x, where a number inside of x becomes another one, or None."""
@@ -121,7 +124,7 @@ class Maker:
         if x.op != "mul":
             return None
         k *= x.args[1].value
-        x = x.args[0] if k == 1 else self.make("mul", x.args[0], self.number(k))
+        x = x.args[0] if k == 1 else self.make("mul", x.args[0], self.constant(k))
         for node in reversed(above):
             x = self.make(node.op, x, *node.args[1:], **node.params)
         return x
@@ -144,5 +147,5 @@ class Maker:
             return self.make("matmul", self.make("transpose", x.args[1], axes=(1, 0)), x.args[0].args[0])
         if op.startswith("np.") and len(node.args) == 2 and node.args[1].op == "constant" and node.args[1].shape == ():
             other = node.args[1]  # a number that was made an array on the way
-            return None if other.is_number else self.make(op, x, self.number(other.value.item()))
+            return None if other.is_number else self.make(op, x, self.constant(other.value.item()))
         return None

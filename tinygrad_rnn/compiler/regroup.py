@@ -99,6 +99,8 @@ class Scaling:
             return self.program.make("matmul", x.args[0], self.program.make("mul", x.args[1], s))
         if x.op == "add":
             return self.program.make("add", *(self.scaled(y, s) for y in x.args))
+        if x.op == "mul" and x.args[1].rank == CONSTANT:
+            return self.program.make("mul", x.args[0], self.program.make("mul", x.args[1], s))
         return self.program.make("mul", x, s)
 
     def times_slice(self, x: Node, s: Node) -> Node | None:

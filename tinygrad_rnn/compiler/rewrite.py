@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .linear import linear, spread
+from .norms import norms
 from .pack import pack
-from .program import STATE, Node, Program, ordered, users
+from .program import CONSTANT, STATE, Node, Program, ordered, users
 from .rebuild import rebuilt, roots
 from .regroup import regroup
 from .trace import Step
@@ -14,7 +15,7 @@ from .trace import Step
 
 def improved(program: Program, step: Step) -> Step:
     """A step that gives the same."""
-    step = pack(program, step)
+    step = pack(program, norms(program, step))
     step = rebuilt(program, step, lambda node, args: lower(program, node, args))
     step = regroup(program, step)
     if step.carries:
@@ -37,18 +38,29 @@ def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
     if node.op == "power" and args[1].is_number and args[1].value == 2:
         return make("mul", x, x)
     if node.op == "div" and args[1].size * 4 <= node.size and args[1].op != "constant":
-        return make("mul", x, make("div", program.constant(1), args[1]))  # few divisions, many products
+        return make("mul", x, inverse(program, args[1]))  # few divisions, many products
     if node.op == "clip":
         return make("minimum", make("maximum", x, args[1]), args[2])
     return None
 
 
+def inverse(program: Program, x: Node) -> Node:
+    """1 / x; of the root of a mean, without the division by how many there are."""
+    make, above = program.make, program.constant(1)
+    if x.op == "sqrt" and x.args[0].op == "add" and x.args[0].args[1].is_number and x.args[0].args[0].op == "div":
+        (total, count), eps = x.args[0].args[0].args, x.args[0].args[1]
+        if count.is_number:
+            above = program.constant(float(np.sqrt(count.value)))
+            x = make("sqrt", make("add", total, program.constant(count.value * eps.value)))
+    return make("div", above, x)
+
+
 def dots(program: Program, step: Step) -> Step:
-    """Sums over features within a loop as products, which are quicker."""
+    """Sums over features as products, which are quicker."""
     reading = users(ordered(roots(step)))
 
     def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
-        if node.op != "sum" or node.rank < STATE or node.dtype.kind != "f" or len(args[0].shape) != 2:
+        if node.op != "sum" or node.rank == CONSTANT or node.dtype.kind != "f" or len(args[0].shape) != 2:
             return None
         if node.params["axis"] != (1,):
             return None

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from .program import CARRY, CONSTANT, Node, Program
+from collections.abc import Mapping
+
+from .norms import expanded
+from .program import CARRY, CONSTANT, Node, Program, ordered, users
+from .rebuild import roots
 from .schedule import Rolled
 from .trace import Step
 
 
 def roll(program: Program, step: Step) -> Rolled:
     """The program of all steps."""
+    reading = users(ordered(roots(step)))
     zero = {h: program.make("broadcast_to", program.constant(h.dtype.type(0).reshape(())), shape=h.shape) for h in step.states}
     found = {of: kept(program, g) for of, g in step.gradients.items() if of not in step.states}
     found |= {h: step.gradients[h] for h in step.states if h in step.gradients}
@@ -23,7 +28,7 @@ def roll(program: Program, step: Step) -> Rolled:
         step.carries,
         back,
         found.get(step.given["x"]),
-        tuple(total(program, found[e]) if e in found else None for e in step.externals.values()),
+        tuple(total(program, reading, found[e]) if e in found else None for e in step.externals.values()),
     )
 
 
@@ -32,17 +37,19 @@ def kept(program: Program, x: Node) -> Node:
     return program.make("np.positive", x) if x.rank == CARRY and not x.args else x
 
 
-def total(program: Program, g: Node) -> Node:
+def total(program: Program, reading: Mapping[Node, list[Node]], g: Node) -> Node:
     """The sum over all steps of what one step gives."""
     make = program.make
     if g.op in ("add", "sub") and g.args[0].shape == g.args[1].shape:
-        node = make(g.op, *(total(program, x) for x in g.args))
+        node = make(g.op, *(total(program, reading, x) for x in g.args))
     elif g.op == "neg":
-        node = make("neg", total(program, g.args[0]))
+        node = make("neg", total(program, reading, g.args[0]))
     elif g.op == "mul" and g.args[1].rank == CONSTANT and g.args[0].shape == g.shape:
-        node = make("mul", total(program, g.args[0]), g.args[1])
+        node = make("mul", total(program, reading, g.args[0]), g.args[1])
+    elif g.op == "centre":
+        node = expanded(program, "centre", total(program, reading, g.args[0]), **g.params)
     elif g.op == "reshape":
-        node = make("reshape", total(program, g.args[0]), **g.params)
+        node = make("reshape", total(program, reading, g.args[0]), **g.params)
     elif g.op == "matmul" and turned(g.args[0]):
         a, b = g.args  # the sum of a.T @ b is one product of long matrices
         node = make("product", kept(program, a.args[0]), kept(program, b))
@@ -50,10 +57,13 @@ def total(program: Program, g: Node) -> Node:
         a, b = g.args[0].args
         node = make("product", kept(program, b), kept(program, a.args[0]))
     elif g.op == "transpose":
-        node = make("transpose", total(program, g.args[0]), **g.params)
+        node = make("transpose", total(program, reading, g.args[0]), **g.params)
     elif g.op == "sum":
-        axes = g.params["axis"]
-        node = make("total", kept(program, g.args[0]), axes=axes)
+        x, axes = g.args[0], g.params["axis"]
+        if axes == (0,) and x.op == "mul" and matrices(*x.args) and len(reading[x]) == 1:
+            node = make("columns", *(kept(program, y) for y in x.args))
+        else:
+            node = make("total", kept(program, x), axes=axes)
         if g.params["keepdims"]:
             node = make("reshape", node, shape=g.shape)
     else:
@@ -61,6 +71,11 @@ def total(program: Program, g: Node) -> Node:
     if node.name is None and node.args:
         node.name = g.name
     return node
+
+
+def matrices(a: Node, b: Node) -> bool:
+    """Are these two matrices of one shape, both with a value at every step?"""
+    return len(a.shape) == 2 and a.shape == b.shape and a.rank != CONSTANT != b.rank
 
 
 def turned(x: Node) -> bool:

@@ -22,7 +22,7 @@ from ..nn.state import State, check_returned, like, members
 from ..ops import TRANSPOSE, Op, basic
 from ..scope import Scope, current_scope
 from ..tensor import Tensor
-from .program import CARRY, CONSTANT, INPUT, SEED, STATE, Node, Program
+from .program import CARRY, CONSTANT, INPUT, NORMS, SEED, STATE, Node, Program
 
 
 class CompileError(TypeError):
@@ -132,7 +132,7 @@ class Tape:
             name, params = "getitem", {"key": params["key"]}
         if name == "getitem" and basic(params["key"]):
             params = {"key": plain_key(params["key"], args[0].shape)}
-        if name in ("sum", "mean", "max", "min", "prod"):
+        if name in ("sum", "mean", "max", "min", "prod", *NORMS):
             params = params | {"axis": axes(params["axis"], args[0].shape)}
         if name in ("concatenate", "stack"):
             params = {"axis": params["axis"] % node.ndim}

@@ -17,7 +17,8 @@ from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUT
 from .text import lifted
 
 TOOLS = {
-    name: getattr(np, name) for name in ("broadcast_to", "concatenate", "copyto", "dot", "empty", "matmul", "ones", "stack")
+    name: getattr(np, name)
+    for name in ("broadcast_to", "concatenate", "copyto", "dot", "einsum", "empty", "matmul", "ones", "stack")
 }
 WORDS = {"T", "saved", "t", "start", "stop", "zip", "range", "slice", "max", "len"}
 FUNCTIONS = {"forward", "backward", "forward_steps", "backward_steps"}

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from ..functions import sqrt
-from ..tensor import Tensor
+from .. import ops
+from ..tensor import Tensor, apply
 from . import functional as F
 from .init import generator, uniform
 from .module import Module, Parameter, floating
@@ -86,8 +86,7 @@ class LayerNorm(Module):
         x, axes = floating(self, x), tuple(range(-len(self.normalized_shape), 0))
         if x.shape[-len(axes) :] != self.normalized_shape:
             raise ValueError(f"LayerNorm: expected the last axes to be {self.normalized_shape}, got {x.shape}")
-        x = x - x.mean(axes, keepdims=True)
-        y: Tensor = x / sqrt((x * x).mean(axes, keepdims=True) + self.eps) * self.weight
+        y = apply(ops.RMS_NORM, apply(ops.CENTRE, x, axis=axes), axis=axes, eps=self.eps) * self.weight
         return y if self.bias is None else y + self.bias
 
 

@@ -10,16 +10,16 @@ from .elementwise import (  # noqa: I001
 )  # fmt: skip
 from .linalg import CHOLESKY, DET, EIGH, EIGVALSH, INV, LOGABSDET, PINV, SOLVE, SVD, SVDVALS
 from .products import EINSUM, MATMUL
-from .reductions import CUMPROD, CUMSUM, MAX, MEAN, MIN, PROD, SUM
+from .reductions import CENTRE, CUMPROD, CUMSUM, MAX, MEAN, MIN, PROD, RMS_NORM, SUM
 from .shapes import BROADCAST_TO, CONCATENATE, GETITEM, RESHAPE, SCATTER, SPLIT, STACK, TRANSPOSE, basic
 from .table import TABLE, Array, Op, Together, count, fit, keep
 
 __all__ = [
     "ABS", "ADD", "ARCCOS", "ARCCOSH", "ARCSIN", "ARCSINH", "ARCTAN", "ARCTAN2", "ARCTANH", "ASTYPE", "BROADCAST_TO", "CBRT",
-    "CHOLESKY", "CLIP", "CONCATENATE", "COS", "COSH", "CUMPROD", "CUMSUM", "DET", "DIV", "EIGH", "EIGVALSH", "EINSUM", "EXP",
-    "EXP2", "EXPM1", "FMOD", "GETITEM", "HYPOT", "INV", "LOG", "LOG1P", "LOG2", "LOG10", "LOGABSDET", "LOGADDEXP",
-    "LOGADDEXP2", "MATMUL", "MAX", "MAXIMUM", "MEAN", "MIN", "MINIMUM", "MOD", "MUL", "NEG", "PINV", "POWER", "PROD",
-    "RECIPROCAL", "RELU", "RESHAPE", "ROOT", "SCATTER", "SIGMOID", "SIN", "SINC", "SINH", "SOLVE", "SPLIT", "SQRT", "STACK",
-    "SUB", "SUM", "SVD", "SVDVALS", "TABLE", "TAN", "TANH", "TRANSPOSE", "WHERE", "Array", "Op", "Together", "basic", "count",
-    "fit", "keep",
+    "CENTRE", "CHOLESKY", "CLIP", "CONCATENATE", "COS", "COSH", "CUMPROD", "CUMSUM", "DET", "DIV", "EIGH", "EIGVALSH",
+    "EINSUM", "EXP", "EXP2", "EXPM1", "FMOD", "GETITEM", "HYPOT", "INV", "LOG", "LOG1P", "LOG2", "LOG10", "LOGABSDET",
+    "LOGADDEXP", "LOGADDEXP2", "MATMUL", "MAX", "MAXIMUM", "MEAN", "MIN", "MINIMUM", "MOD", "MUL", "NEG", "PINV", "POWER",
+    "PROD", "RECIPROCAL", "RELU", "RESHAPE", "RMS_NORM", "ROOT", "SCATTER", "SIGMOID", "SIN", "SINC", "SINH", "SOLVE",
+    "SPLIT", "SQRT", "STACK", "SUB", "SUM", "SVD", "SVDVALS", "TABLE", "TAN", "TANH", "TRANSPOSE", "WHERE", "Array", "Op",
+    "Together", "basic", "count", "fit", "keep",
 ]  # fmt: skip

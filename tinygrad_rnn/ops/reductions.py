@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .table import count, keep, op
+from .table import call, count, keep, op
 
 
 def ties(g: Any, out: Any, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -51,6 +51,11 @@ def cumprod_dx(g: Any, out: Any, x: Any, axis: int) -> Any:
     return np.stack(steps[::-1], axis) if steps else g
 
 
+def rms(x: Any, axis: Any, eps: float) -> Any:
+    """The root of the mean square, which `eps` keeps from being 0."""
+    return np.sqrt((x * x).mean(axis=axis, keepdims=True) + eps)
+
+
 # fmt: off
 
 SUM      = op("sum",      lambda x, axis, keepdims: np.add.reduce(x, axis=axis, keepdims=keepdims),
@@ -63,4 +68,10 @@ PROD     = op("prod",     lambda x, axis, keepdims: np.multiply.reduce(x, axis=a
                           lambda g, out, x, axis, keepdims: keep(g, x, axis) * others(x, axis))
 CUMSUM   = op("cumsum",   lambda x, axis: np.cumsum(x, axis=axis),   cumsum_dx)
 CUMPROD  = op("cumprod",  lambda x, axis: np.cumprod(x, axis=axis),  cumprod_dx)
+
+# What layer normalisation is made of.
+CENTRE   = op("centre",   lambda x, axis: x - x.mean(axis=axis, keepdims=True),
+                          lambda g, out, x, axis: call("centre", g, axis=axis))
+RMS_NORM = op("rms_norm", lambda x, axis, eps: x / rms(x, axis, eps),
+              lambda g, out, x, axis, eps: (g - out * (g * out).mean(axis=axis, keepdims=True)) / rms(x, axis, eps))
 # fmt: on

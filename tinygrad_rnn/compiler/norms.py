@@ -1,0 +1,65 @@
+"""Layer normalisation: its two ops in simpler ones, and the first of them as a property of the weights.
+
+Taking its mean off each row of x @ W is x @ (W with the mean taken off its rows), and likewise on the way back: products let
+`centre` through, to the parameters, or to the end of a sum over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .program import CONSTANT, NORMS, Node, Program, ordered, users
+from .rebuild import rebuilt, roots
+from .trace import Step
+
+
+def norms(program: Program, step: Step) -> Step:
+    """The step in simpler ops; but what is to be summed over time is centred after that."""
+    step = centred_weights(program, step)
+    later = {g for g in step.gradients.values() if g.op == "centre"}
+
+    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
+        return expanded(program, node.op, args[0], **node.params) if node.op in NORMS and node not in later else None
+
+    return rebuilt(program, step, rule)
+
+
+def centred_weights(program: Program, step: Step) -> Step:
+    """`centre` of a product as a product with weights that are centred once."""
+    make, reading = program.make, users(ordered(roots(step)))
+
+    def centred(w: Node, axis: int) -> Node:
+        if w.op == "transpose":
+            return make("transpose", centred(w.args[0], 1 - axis), axes=(1, 0))
+        return make("centre", w, axis=(axis,))
+
+    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
+        if any(len(x.shape) != 2 for x in args):
+            return None
+        if node.op == "centre" and by_rows(node) and args[0].op == "matmul" and len(reading[node.args[0]]) == 1:
+            x, w = args[0].args
+            return make("matmul", x, centred(w, 1)) if w.rank == CONSTANT else None
+        if node.op == "matmul" and by_rows(args[0]) and args[1].rank == CONSTANT:
+            return make("matmul", args[0].args[0], centred(args[1], 0))
+        if node.op == "matmul" and by_rows(args[1]):
+            return make("centre", make("matmul", args[0], args[1].args[0]), axis=(1,))
+        if node.op == "transpose" and by_rows(args[0]):
+            return make("centre", make("transpose", args[0].args[0], axes=(1, 0)), axis=(0,))
+        return None
+
+    return rebuilt(program, step, rule)
+
+
+def by_rows(node: Node) -> bool:
+    """Is the mean taken off each row of a matrix?"""
+    return node.op == "centre" and node.params["axis"] == (1,) and len(node.shape) == 2 and node.rank > CONSTANT
+
+
+def expanded(maker: Any, op: str, x: Node, axis: tuple[int, ...], eps: float = 0) -> Node:
+    """x - mean(x), or x / sqrt(mean(x * x) + eps)."""
+    make: Callable[..., Node] = maker.make
+    if op == "centre":
+        return make("sub", x, make("mean", x, axis=axis, keepdims=True))
+    squares = make("mean", make("mul", x, x), axis=axis, keepdims=True)
+    return make("div", x, make("sqrt", make("add", squares, maker.constant(eps))))
