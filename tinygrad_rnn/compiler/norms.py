@@ -16,6 +16,8 @@ from .trace import Step
 
 def norms(program: Program, step: Step) -> Step:
     """The step in simpler ops; but what is to be summed over time is centred after that."""
+    if not any(node.op in NORMS for node in ordered(roots(step))):
+        return step
     step = centred_weights(program, step)
     later = {g for g in step.gradients.values() if g.op == "centre"}
 
