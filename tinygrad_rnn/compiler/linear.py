@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .pack import columns
-from .program import CARRY, Node, Program, filled, ordered, users
+from .program import CARRY, CONSTANT, Node, Program, filled, ordered, users
 from .rebuild import replaced, roots
 from .trace import Step
 
@@ -78,9 +78,16 @@ def linear(program: Program, step: Step) -> Step:
             continue
         forms[node] = terms
         often = len(reading.get(node, ())) + (node in final) > 1
-        if len(terms) > 1 and (often or all(term.small is term.large is None for term in terms)):
+        plain = all(term.small is term.large is None for term in terms)
+        if (len(terms) > 1 and (often or plain)) or (often and scaled(terms)):
             forms[node] = [Term(value(node))]
     return step._replace(gradients={of: value(g) for of, g in step.gradients.items()})
+
+
+def scaled(terms: Terms) -> bool:
+    """Is this one value times parameters? To fold those into other factors, at every step, would not pay."""
+    small, large = terms[0].small, terms[0].large
+    return len(terms) == 1 and large is None and small is not None and small.rank == CONSTANT and small.op != "constant"
 
 
 def multiplied(program: Program, node: Node, forms: dict[Node, Terms]) -> Terms | None:

@@ -1,7 +1,8 @@
 """Layer normalisation: its two ops in simpler ones, and the first of them as a property of the weights.
 
 Taking its mean off each row of x @ W is x @ (W with the mean taken off its rows), and likewise on the way back: products let
-`centre` through, to the parameters, or to the end of a sum over time.
+`centre` through, to the parameters, or to the end of a sum over time. And what divides a row can do so on that side of a
+product where the row is shorter.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def norms(program: Program, step: Step) -> Step:
 
 
 def centred_weights(program: Program, step: Step) -> Step:
-    """`centre` of a product as a product with weights that are centred once."""
+    """`centre` of a product as a product with weights that are centred once, and divisions of rows where they are short."""
     make, reading = program.make, users(ordered(roots(step)))
 
     def centred(w: Node, axis: int) -> Node:
@@ -36,16 +37,25 @@ def centred_weights(program: Program, step: Step) -> Step:
             return make("transpose", centred(w.args[0], 1 - axis), axes=(1, 0))
         return make("centre", w, axis=(axis,))
 
+    def product(a: Node, b: Node) -> Node:
+        if by_rows(a) and b.rank == CONSTANT:
+            return product(a.args[0], centred(b, 0))
+        if by_rows(b):
+            return make("centre", product(a, b.args[0]), axis=(1,))
+        if divided(a) and b.shape[1] < b.shape[0]:
+            return make("div", product(a.args[0], b), a.args[1])
+        if divided(b) and a.op == "transpose" and a.shape[0] < b.shape[1]:
+            return product(make("transpose", make("div", a.args[0], b.args[1]), axes=(1, 0)), b.args[0])
+        return make("matmul", a, b)
+
     def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
         if any(len(x.shape) != 2 for x in args):
             return None
         if node.op == "centre" and by_rows(node) and args[0].op == "matmul" and len(reading[node.args[0]]) == 1:
             x, w = args[0].args
             return make("matmul", x, centred(w, 1)) if w.rank == CONSTANT else None
-        if node.op == "matmul" and by_rows(args[0]) and args[1].rank == CONSTANT:
-            return make("matmul", args[0].args[0], centred(args[1], 0))
-        if node.op == "matmul" and by_rows(args[1]):
-            return make("centre", make("matmul", args[0], args[1].args[0]), axis=(1,))
+        if node.op == "matmul":
+            return product(*args)
         if node.op == "transpose" and by_rows(args[0]):
             return make("centre", make("transpose", args[0].args[0], axes=(1, 0)), axis=(0,))
         return None
@@ -56,6 +66,16 @@ def centred_weights(program: Program, step: Step) -> Step:
 def by_rows(node: Node) -> bool:
     """Is the mean taken off each row of a matrix?"""
     return node.op == "centre" and node.params["axis"] == (1,) and len(node.shape) == 2 and node.rank > CONSTANT
+
+
+def divided(node: Node) -> bool:
+    """Is this a matrix with a divisor for each row?"""
+    return (
+        node.op == "div"
+        and node.rank > CONSTANT
+        and node.args[1].shape == (node.shape[0], 1)
+        and node.args[0].shape == node.shape
+    )
 
 
 def expanded(maker: Any, op: str, x: Node, axis: tuple[int, ...], eps: float = 0) -> Node:
