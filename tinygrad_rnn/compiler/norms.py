@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .program import CONSTANT, NORMS, Node, Program, ordered, users
+import numpy as np
+
+from .program import CONSTANT, NORMS, STATE, Node, Program, ordered, users
 from .rebuild import rebuilt, roots
 from .trace import Step
+
+SHORT = 64  # elements of a row, up to which a product with a square matrix is quicker than a mean and a difference
 
 
 def norms(program: Program, step: Step) -> Step:
@@ -23,9 +27,21 @@ def norms(program: Program, step: Step) -> Step:
     later = {g for g in step.gradients.values() if g.op == "centre"}
 
     def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
-        return expanded(program, node.op, args[0], **node.params) if node.op in NORMS and node not in later else None
+        if node.op not in NORMS or node in later:
+            return None
+        if by_rows(node) and node.rank >= STATE and node.shape[1] <= SHORT:
+            return program.make("matmul", args[0], centring(program, node))
+        return expanded(program, node.op, args[0], **node.params)
 
     return rebuilt(program, step, rule)
+
+
+def centring(program: Program, node: Node) -> Node:
+    """The matrix whose product with a row takes its mean off: one operation where there would be three."""
+    n = node.shape[1]
+    matrix = program.constant((np.eye(n) - 1 / n).astype(node.dtype))
+    matrix.name = "centring"
+    return matrix
 
 
 def centred_weights(program: Program, step: Step) -> Step:
