@@ -53,7 +53,7 @@ class Reader(tg.nn.Module):
     """Scores of the ten digits after each row, (N, 8, 10)."""
 
     def __init__(self, hidden: int):
-        self.gru = tg.nn.GRU(ROWS, hidden, batch_first=True)
+        self.gru = tg.compile(tg.nn.GRU(ROWS, hidden, batch_first=True))
         self.linear = tg.nn.Linear(hidden, CLASSES)
 
     def forward(self, x):

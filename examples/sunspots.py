@@ -62,7 +62,7 @@ class Forecaster(tg.nn.Module):
     """From the years so far, (N, T, 1), the year after each of them."""
 
     def __init__(self, hidden: int):
-        self.gru = tg.nn.GRU(1, hidden, batch_first=True)
+        self.gru = tg.compile(tg.nn.GRU(1, hidden, batch_first=True))
         self.linear = tg.nn.Linear(hidden, 1)
 
     def forward(self, x):

@@ -118,7 +118,7 @@ def test_reber_in_full(seed):
     assert 0.45 < points["Elman, as in 1990"][-1][1] < 0.55
     assert points["LSTM"][-1][1] > 0.95
     assert max(whole for _, whole, _ in points["LSTM"]) == 1
-    assert points["Elman, through time"][-1][1] > 0.8
+    assert points["Elman, through time"][-1][1] > 0.7
 
 
 # -- adding ------------------------------------------------------------------------------------------------------------------
