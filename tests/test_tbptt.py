@@ -133,6 +133,15 @@ def test_every_window_equals_brute_force(rng, kind, k1, k2):
     assert covered == [t for t in range(11) if t >= min((t // k1 + 1) * k1, 11) - k2]
 
 
+@pytest.mark.parametrize("kind", [*LAYERS, "custom"])
+def test_a_compiled_layer(rng, kind):
+    x, target = rng.normal(size=(11, 2, 3)), rng.normal(size=(11, 2, 2))
+    layer, other = make(kind), make(kind)
+    losses = [[w.loss for w in tbptt(model, x, 2, 7, squares(target))] for model in (layer, tg.compile(other))]
+    np.testing.assert_allclose(*losses, rtol=1e-12)
+    same(gradients(layer), gradients(other))
+
+
 @pytest.mark.parametrize("batch_first", [False, True])
 @pytest.mark.parametrize("k1", [1, 4, 9, 20])
 @pytest.mark.parametrize("kind", LAYERS)

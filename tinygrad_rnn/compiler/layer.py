@@ -7,7 +7,7 @@ output node for each result.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from threading import RLock
 from typing import Any
 
@@ -61,6 +61,9 @@ class Compiled(Module):
         self._unrolled = False
         learned = hasattr(layer, "initial_state0_l0")
         self._plain = len(layer.cells) == 1 and not layer.batch_first and not learned  # a call without options is one run
+
+    def named_children(self) -> Iterator[tuple[str, Tensor | Module]]:
+        yield "layer", self.layer  # and no program
 
     def child_path(self, child: str, below: str = "") -> str:
         return below or child

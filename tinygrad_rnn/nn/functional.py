@@ -114,7 +114,7 @@ def cross_entropy(
     Targets equal to ignore_index count for nothing. label_smoothing: the share of the target spread over all classes evenly.
     """
     x, t = lift(input), np.asarray(lift(target)._data)
-    if x.ndim > 1:
+    if x.ndim > 2:
         x = moveaxis(x, 1, -1)
     if x.ndim == 0 or t.shape != x.shape[:-1] or t.dtype.kind not in "iu":
         raise ValueError(
@@ -137,7 +137,7 @@ def cross_entropy(
     loss = -logp[np.arange(index.size), index]
     if label_smoothing:
         loss = (1 - label_smoothing) * loss - label_smoothing * logp.mean(axis=-1)
-    loss = where(keep.ravel(), loss, 0).reshape(t.shape)
+    loss = loss.reshape(t.shape) if keep.all() else where(keep, loss.reshape(t.shape), 0)
     return loss.sum() / int(keep.sum()) if reduction == "mean" else reduce(loss, reduction)
 
 

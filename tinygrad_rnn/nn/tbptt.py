@@ -147,7 +147,7 @@ def check_model(model: Any) -> None:
     who = type(model).__name__
     if not callable(model):
         raise TypeError(f"tbptt: expected a model, called as model(x, hx), got a {who}")
-    if isinstance(model, Module) and not isinstance(model, Recurrent) and hasattr(model, "state_size"):
+    if isinstance(model, Module) and hasattr(model, "state_size") and not recurrent(model):
         raise TypeError(f"tbptt: {who} is a cell, a single step; write tbptt(tg.nn.Recurrent(cell), ...)")
     for path, layer in recurrent(model):
         if layer.bidirectional:

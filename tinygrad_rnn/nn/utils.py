@@ -25,14 +25,15 @@ def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm
     clipped = _with_gradients(parameters)
     if not clipped:
         return 0.0
-    norms = [float(np.linalg.norm(p.grad._data.ravel().astype(float), norm_type)) for p in clipped if p.grad is not None]
-    norm = float(np.linalg.norm(norms, norm_type))
+    grads = [p.grad._data for p in clipped if p.grad is not None]
+    norm = float(np.linalg.norm(np.concatenate(grads, axis=None, dtype=float), norm_type))
     if not np.isfinite(norm):
+        norms = [np.linalg.norm(g.ravel().astype(float), norm_type) for g in grads]
         which = ", ".join(p.describe() for p, n in zip(clipped, norms, strict=True) if not np.isfinite(n))
         raise RuntimeError(f"clip_grad_norm_: the norm of the gradients is {norm}, so scaling cannot help; see {which}")
     scale = min(1.0, float(max_norm) / (norm + 1e-6))
-    for p in clipped:
-        p.grad = p.grad.detach() * scale  # type: ignore[union-attr]
+    for p, g in zip(clipped, grads, strict=True):
+        p.grad = Tensor(g * scale)
     return norm
 
 
