@@ -63,9 +63,12 @@ class Emitter(AtOnce):
         """What a global name stands for."""
         value = self.globals[name]
         if isinstance(value, np.ndarray):
-            runs = [(number, len(list(same))) for number, same in groupby(value.ravel().tolist())]
+            same = value.ndim == 2 and len(value) > 0 and bool((value == value[0]).all())
+            row = value[0] if same else value.ravel()
+            runs = [(number, len(list(equal))) for number, equal in groupby(row.tolist())]
             text = ", ".join(f"{number} x {count}" for number, count in runs) if len(runs) < 9 else f"an array {value.shape}"
-            return f"# {name}: {text}" if value.shape else f"# {name}: {value}"
+            rows = f", in {len(value)} row{'s' * (len(value) > 1)}" if same else ""
+            return f"# {name}: {text}{rows}" if value.shape else f"# {name}: {value}"
         return f"# {name}: {getattr(value, '__module__', '')}.{getattr(value, '__qualname__', name)}"
 
     def forward_way(self) -> str:

@@ -6,7 +6,7 @@ what language the program will be printed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -67,19 +67,14 @@ def elementwise(node: Node) -> bool:
 def ordered(roots: Iterable[Node]) -> list[Node]:
     """The roots and all that they are made of, every node after its arguments, in an order that depends on the roots alone."""
     done: dict[Node, None] = {}
-    stack: list[tuple[Node, Iterator[Node]]] = []
-    for root in roots:
-        if root in done:
-            continue
-        stack.append((root, iter(root.args)))
-        while stack:
-            node, rest = stack[-1]
-            below = next((x for x in rest if x not in done), None)
-            if below is None:
-                done[node] = None
-                stack.pop()
-            else:
-                stack.append((below, iter(below.args)))
+    stack = list(roots)[::-1]
+    while stack:
+        node = stack[-1]
+        below = [x for x in node.args if x not in done] if node not in done else ()
+        if below:
+            stack += below[::-1]
+        else:
+            done[stack.pop()] = None
     return list(done)
 
 
@@ -169,7 +164,7 @@ class Program:
 
     def arithmetic(self, op: str, x: Node, y: Node) -> Node | None:
         """0 and 1 do nothing, and what is repeated along an axis need not be if the other side has the axis."""
-        shape = np.broadcast_shapes(x.shape, y.shape)
+        shape = x.shape if x.shape == y.shape else np.broadcast_shapes(x.shape, y.shape)
         dtype = promoted((x, y))
         if op in ("add", "mul"):
             neutral = 0 if op == "add" else 1
@@ -241,6 +236,9 @@ def forward(op: str) -> Callable[..., Any]:
 
 def promoted(args: Sequence[Node]) -> Any:
     """The dtype of an elementwise result; a Python number never widens it."""
+    first = args[0].dtype
+    if all(x.dtype is first and not isinstance(x.value, int | float) for x in args):
+        return first
     return np.result_type(*(type(x.value)(x.value) if x.is_number else x.dtype for x in args))
 
 

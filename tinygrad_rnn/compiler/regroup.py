@@ -97,7 +97,7 @@ class Scaling:
         """x * s for an x that does not depend on the state."""
         if x.op == "matmul" and x.args[1].rank == CONSTANT and len(x.args[1].shape) == 2:
             return self.program.make("matmul", x.args[0], self.program.make("mul", x.args[1], s))
-        if x.op == "add":
+        if x.op == "add" and x.rank != CONSTANT:
             return self.program.make("add", *(self.scaled(y, s) for y in x.args))
         return self.program.make("mul", x, s)
 

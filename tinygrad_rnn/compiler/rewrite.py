@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from .broadcast import written_out
 from .linear import linear, spread
 from .pack import pack
 from .program import STATE, Node, Program, ordered, users
-from .rebuild import rebuilt, roots
+from .rebuild import Rule, rebuilt, roots
 from .regroup import regroup
 from .trace import Step
 
@@ -20,7 +21,13 @@ def improved(program: Program, step: Step) -> Step:
     if step.carries:
         step = linear(program, step)
         step = spread(program, step)
-    return dots(program, step)
+    sums = dots(program, step)
+
+    def last(node: Node, args: tuple[Node, ...]) -> Node | None:
+        """What passes do that change only the node itself: all of them at one go."""
+        return sums(node, args) or written_out(program, node, args)
+
+    return rebuilt(program, step, last)
 
 
 def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
@@ -43,7 +50,7 @@ def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
     return None
 
 
-def dots(program: Program, step: Step) -> Step:
+def dots(program: Program, step: Step) -> Rule:
     """Sums over features within a loop as products, which are quicker."""
     reading = users(ordered(roots(step)))
 
@@ -59,4 +66,4 @@ def dots(program: Program, step: Step) -> Step:
             made = program.make("matmul", x, program.constant(np.ones(x.shape[1], x.dtype)))
         return program.make("reshape", made, shape=node.shape)
 
-    return rebuilt(program, step, rule)
+    return rule
