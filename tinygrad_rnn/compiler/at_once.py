@@ -66,7 +66,8 @@ class AtOnce(Writer):
             return (
                 f"{texts[0]}.T.copy()" if len(node.shape) == 2 else f"{texts[0]}.transpose{tuple(node.params['axes'])}.copy()"
             )
-        return self.expression(node, texts)
+        copy = ".copy()" if node.op == "getitem" and node.rank == CONSTANT else ""
+        return self.expression(node, texts) + copy
 
     def last(self, node: Node) -> str:
         """A sum over time, or what is made of sums."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from .broadcast import written_out
+from .join import join
 from .linear import linear, spread
 from .pack import pack
-from .program import STATE, Node, Program, ordered, users
-from .rebuild import Rule, rebuilt, roots
+from .program import CARRY, CONSTANT, STATE, Node, Program, ordered, sliced, users
+from .rebuild import rebuilt, roots
 from .regroup import regroup
 from .trace import Step
 
@@ -21,11 +22,13 @@ def improved(program: Program, step: Step) -> Step:
     if step.carries:
         step = linear(program, step)
         step = spread(program, step)
-    sums = dots(program, step)
+    reading, rows = users(ordered(roots(step))), join(program, step)
 
     def last(node: Node, args: tuple[Node, ...]) -> Node | None:
         """What passes do that change only the node itself: all of them at one go."""
-        return sums(node, args) or written_out(program, node, args)
+        if node in rows:
+            return rows[node]
+        return narrow(program, reading, node, args) or dots(program, reading, node, args) or written_out(program, node, args)
 
     return rebuilt(program, step, last)
 
@@ -50,20 +53,25 @@ def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
     return None
 
 
-def dots(program: Program, step: Step) -> Rule:
+def narrow(program: Program, reading: dict[Node, list[Node]], node: Node, args: tuple[Node, ...]) -> Node | None:
+    """(g @ W)[:, a:b] = g @ W[:, a:b], if all that is read of the product are such pieces."""
+    x = args[0] if args else node
+    if node.rank < CARRY or sliced(node) is None or x.op != "matmul" or x.args[1].rank != CONSTANT:
+        return None
+    if len(x.shape) != 2 or any((cut := sliced(y)) is None or cut[0] != 1 for y in reading[node.args[0]]):
+        return None
+    return program.make("matmul", x.args[0], program.make("getitem", x.args[1], **node.params))
+
+
+def dots(program: Program, reading: dict[Node, list[Node]], node: Node, args: tuple[Node, ...]) -> Node | None:
     """Sums over features within a loop as products, which are quicker."""
-    reading = users(ordered(roots(step)))
-
-    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
-        if node.op != "sum" or node.rank < STATE or node.dtype.kind != "f" or len(args[0].shape) != 2:
-            return None
-        if node.params["axis"] != (1,):
-            return None
-        x = args[0]
-        if x.op == "mul" and x.args[0].shape == x.args[1].shape == x.shape and len(reading.get(node.args[0], ())) == 1:
-            made = program.make("np.vecdot", *x.args)
-        else:
-            made = program.make("matmul", x, program.constant(np.ones(x.shape[1], x.dtype)))
-        return program.make("reshape", made, shape=node.shape)
-
-    return rule
+    if node.op != "sum" or node.rank < STATE or node.dtype.kind != "f" or len(args[0].shape) != 2:
+        return None
+    if node.params["axis"] != (1,):
+        return None
+    x = args[0]
+    if x.op == "mul" and x.args[0].shape == x.args[1].shape == x.shape and len(reading.get(node.args[0], ())) == 1:
+        made = program.make("np.vecdot", *x.args)
+    else:
+        made = program.make("matmul", x, program.constant(np.ones(x.shape[1], x.dtype)))
+    return program.make("reshape", made, shape=node.shape)
