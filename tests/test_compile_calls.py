@@ -169,14 +169,63 @@ def test_the_output_is_an_array_of_its_own():
     assert h.shape == (1, 1, 4)
 
 
+# -- gates that lie together ------------------------------------------------------------------------------------------------
+
+
+def test_the_gates_of_a_batch_are_planes():
+    text = source(nn.LSTMCell(E, 2), N)
+    found = re.findall(r"^    (\w) = ifgo\[:, (\d)\]$", text.split("def backward")[0], re.M)
+    assert sorted(found, key=lambda gate: gate[1]) == [("i", "0"), ("f", "1"), ("g", "2"), ("o", "3")]
+    assert f"z = empty((4, {N}, 2), 'float32')" in text
+    assert re.search(r"matmul\(h, w\d, z\)", text)
+    assert f"rz = empty((T, 2, {N}, 2), 'float32')" in source(nn.GRUCell(E, 2), N)
+    assert "ifgo[:, :, 0:2]" in source(nn.LSTMCell(E, 2), 1)  # where they lie together anyhow
+
+
+GATES = {
+    "read as a whole, too": lambda c, x, h: (
+        (z := c.linear(np.concatenate([x, h], axis=-1)))[:, :2] * z.mean(axis=-1, keepdims=True)
+    ),
+    "unequal": lambda c, x, h: np.tanh((z := c.linear(np.concatenate([x, h], axis=-1)))[:, :1]) * z[:, 1:3] + z[:, 2:],
+    "overlapping": lambda c, x, h: np.tanh((z := c.linear(np.concatenate([x, h], axis=-1)))[:, :2]) * z[:, 1:3],
+    "backwards": lambda c, x, h: np.tanh((z := c.linear(np.concatenate([x, h], axis=-1)))[:, 2:]) * z[:, :2][:, ::-1],
+    "a number a row": lambda c, x, h: (
+        tg.sigmoid((z := c.linear(np.concatenate([x, h], axis=-1)) * x[:, :1])[:, 2:]) * z[:, :2]
+    ),
+    "with the input": lambda c, x, h: tg.sigmoid((z := h @ c.wide + c.linear.bias + x @ c.wider)[:, 2:]) * z[:, :2],
+    "with the square": lambda c, x, h: tg.sigmoid((z := h @ c.wide + (h * h) @ c.wide)[:, 2:]) * z[:, :2],
+    "one of them": lambda c, x, h: np.tanh(c.linear(np.concatenate([x, h], axis=-1))[:, 2:]),
+    "cut twice": lambda c, x, h: (z := np.tanh((h @ c.widest + x @ c.wider[:, :1])[:, :4]))[:, :2] * z[:, 2:],
+}
+
+
+class Wide(Written):
+    """With matrices for several gates."""
+
+    def __init__(self, step):
+        super().__init__(step, 2)
+        rng = np.random.default_rng(1)
+        self.wide, self.wider, self.widest = (nn.Parameter(rng.normal(size=s)) for s in ((2, 4), (E, 4), (2, 6)))
+
+
+@pytest.mark.parametrize("step", GATES.values(), ids=GATES)
+def test_gates_of_any_kind(step):
+    in_every_call(nn.Recurrent(Wide(step)))
+
+
+@pytest.mark.parametrize("step", GATES.values(), ids=GATES)
+def test_joined_gates_of_any_kind(step, joining):
+    in_every_call(nn.Recurrent(Wide(step)))
+
+
 # -- vectors that meet rows -------------------------------------------------------------------------------------------------
 
 
 def test_a_vector_is_repeated_for_the_rows_that_it_meets():
     text = source(nn.LSTMCell(E, 2), N)
     assert "# scale: 0.5 x 4, 1.0 x 2, 0.5 x 2\n" in text  # of the weights
-    assert f"# scale2: 0.5 x 4, 1.0 x 2, 0.5 x 2, in {N} rows\n" in text  # of all gates of a step
-    assert f"# offset: 0.5 x 4, 0.0 x 2, 0.5 x 2, in {N} rows\n" in text
+    assert f"# scale3: 0.5 x {4 * N}, 1.0 x {2 * N}, 0.5 x {2 * N}\n" in text  # of all gates of a step
+    assert f"# offset: 0.5 x {4 * N}, 0.0 x {2 * N}, 0.5 x {2 * N}\n" in text
     assert f"weight_hh2 = repeat(w2, repeats={N}, axis=0)" in source(zoo.IndRNNCell(E, 2), N)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 from .program import CONSTANT, STATE, Node, Program, elementwise
@@ -21,21 +19,24 @@ def written_out(program: Program, node: Node, args: tuple[Node, ...]) -> Node | 
 
 
 def is_row(x: Node, shape: tuple[int, ...]) -> bool:
-    """Is this a vector, the same at all steps, that meets the rows of something of this shape?"""
-    return x.rank == CONSTANT and len(shape) > len(x.shape) == 1 and x.shape == shape[-1:]
+    """Are these vectors, the same at all steps, that meet the rows of something of this shape?"""
+    longer = x.shape != shape and len(shape) > 1 <= len(x.shape)
+    return x.rank == CONSTANT and longer and x.shape in (shape[-1:], (*shape[:-2], 1, shape[-1]))
 
 
 def whole(program: Program, x: Node, shape: tuple[int, ...]) -> Node:
-    """A vector of these rows repeated for each of them; anything else as it is."""
-    rows, like = prod(shape[:-1]), shape[-1:]
+    """Vectors repeated for each of the rows; anything else as it is."""
     if not is_row(x, shape):
         return x
     if x.op == "constant":
         made = program.constant(np.broadcast_to(x.value, shape).copy())
-    elif elementwise(x) and any(y.op == "constant" and y.shape == like for y in x.args):
+    elif elementwise(x) and any(y.op == "constant" and y.shape == x.shape for y in x.args):
         made = program.make(x.op, *(whole(program, y, shape) if y.op == "constant" else y for y in x.args), **x.params)
     else:
-        row = program.make("reshape", x, shape=(1, *like))
-        made = program.make("reshape", row if rows == 1 else program.make("np.repeat", row, repeats=rows, axis=0), shape=shape)
+        lead = (1,) * (len(shape) - 2) if len(x.shape) == 1 else shape[:-2]
+        made = program.make("reshape", x, shape=(*lead, 1, shape[-1]))
+        for axis, (now, then) in enumerate(zip(made.shape, shape, strict=True)):
+            if now != then:
+                made = program.make("np.repeat", made, repeats=then, axis=axis)
     made.name = made.name or x.name
     return made

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import groupby
 from math import prod
 from textwrap import wrap
 from typing import Any
@@ -65,8 +64,8 @@ class Emitter(AtOnce):
         if isinstance(value, np.ndarray):
             same = value.ndim == 2 and len(value) > 0 and bool((value == value[0]).all())
             row = value[0] if same else value.ravel()
-            runs = [(number, len(list(equal))) for number, equal in groupby(row.tolist())]
-            text = ", ".join(f"{number} x {count}" for number, count in runs) if len(runs) < 9 else f"an array {value.shape}"
+            runs = np.split(row, np.flatnonzero(row[1:] != row[:-1]) + 1)
+            text = ", ".join(f"{run[0]} x {len(run)}" for run in runs) if len(runs) < 9 else f"an array {value.shape}"
             rows = f", in {len(value)} row{'s' * (len(value) > 1)}" if same else ""
             return f"# {name}: {text}{rows}" if value.shape else f"# {name}: {value}"
         return f"# {name}: {getattr(value, '__module__', '')}.{getattr(value, '__qualname__', name)}"

@@ -226,7 +226,10 @@ def sliced(x: Node) -> tuple[int, int, int] | None:
 
 def filled(x: Node, number: int) -> bool:
     """Is this a constant, all of whose elements are one number?"""
-    return x.op == "constant" and bool(np.all(np.equal(x.value, number)))
+    if x.op != "constant":
+        return False
+    array = np.asarray(x.value)
+    return bool((array.size == 0 or array.flat[0] == number) and np.all(array == number))
 
 
 def forward(op: str) -> Callable[..., Any]:
@@ -255,8 +258,10 @@ def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[
     shapes, floats = [x.shape for x in args], all(x.dtype.kind == "f" or x.is_number for x in args)
     if op in ("add", "sub", "mul", "neg", "maximum", "minimum") or (op in UFUNCS and floats):
         return np.broadcast_shapes(*shapes), promoted(args)
-    if op == "matmul" and len(shapes[0]) == len(shapes[1]) == 2:
-        return (shapes[0][0], shapes[1][1]), promoted(args)
+    if op == "matmul" and len(shapes[0]) == 2 <= len(shapes[1]):
+        return (*shapes[1][:-2], shapes[0][0], shapes[1][-1]), promoted(args)
+    if op == "reshape" and -1 not in params["shape"]:
+        return tuple(params["shape"]), args[0].dtype
     if op == "product":
         return (shapes[0][1], shapes[1][1]), promoted(args)
     if op in ("total", "sum"):

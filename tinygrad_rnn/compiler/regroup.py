@@ -25,8 +25,7 @@ def regroup(program: Program, step: Step) -> Step:
         x, s = node.args[0].args
         by = scaling.times(x, s)
         if by is not None:
-            step = replaced(program, step, {node: program.make("tanh", by)})
-            step = replaced(program, step, scaling.swap)
+            step = replaced(program, step, {node: program.make("tanh", by)} | scaling.swap)
 
 
 def scaled_activation(node: Node) -> bool:

@@ -8,6 +8,7 @@ from .broadcast import written_out
 from .join import join
 from .linear import linear, spread
 from .pack import pack
+from .planes import planes
 from .program import CARRY, CONSTANT, STATE, Node, Program, ordered, sliced, users
 from .rebuild import rebuilt, roots
 from .regroup import regroup
@@ -24,13 +25,17 @@ def improved(program: Program, step: Step) -> Step:
         step = spread(program, step)
     reading, rows = users(ordered(roots(step))), join(program, step)
 
-    def last(node: Node, args: tuple[Node, ...]) -> Node | None:
-        """What passes do that change only the node itself: all of them at one go."""
-        if node in rows:
-            return rows[node]
-        return narrow(program, reading, node, args) or dots(program, reading, node, args) or written_out(program, node, args)
+    def one_by_one(node: Node, args: tuple[Node, ...]) -> Node | None:
+        return rows.get(node) or narrow(program, reading, node, args) or dots(program, reading, node, args)
 
-    return rebuilt(program, step, last)
+    step = rebuilt(program, step, one_by_one)
+    layer = planes(program, step)
+
+    def laid_out(node: Node, args: tuple[Node, ...]) -> Node | None:
+        made = layer(node, args)
+        return written_out(program, node, args) if made is None else written_out(program, made, made.args) or made
+
+    return rebuilt(program, step, laid_out)
 
 
 def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
