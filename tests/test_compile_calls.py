@@ -11,6 +11,7 @@ from test_compile_cells import CELLS, E, N, Written, agree, in_every_call, rando
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.compiler.memory import aligned
 from tinygrad_rnn.nn import zoo
 
 
@@ -233,4 +234,36 @@ def test_a_vector_is_repeated_for_the_rows_that_it_meets():
 @pytest.mark.parametrize("cell", [nn.LSTMCell, nn.GRUCell, zoo.LayerNormLSTMCell, zoo.IndRNNCell, zoo.PeepholeLSTMCell])
 def test_and_values_stay_as_they_were(cell, most, monkeypatch):
     monkeypatch.setattr("tinygrad_rnn.compiler.broadcast.MOST", most)
+    in_every_call(nn.Recurrent(cell(E, 2, dtype=np.float64)))
+
+
+# -- weights that begin at a line of the cache ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("offset", range(0, 64, 8))
+def test_an_aligned_copy(offset):
+    x = np.empty(808, np.uint8)[offset : offset + 720].view(np.float64).reshape(9, 10)
+    x[...] = np.arange(90).reshape(9, 10)
+    copy = aligned(x.T)
+    np.testing.assert_array_equal(copy, x.T)
+    assert copy.ctypes.data % 64 == 0
+    assert not np.shares_memory(copy, x)
+    assert aligned(np.empty((0, 3))).shape == (0, 3)
+
+
+def test_which_weights_are_copied(monkeypatch):
+    """Those that BLAS reads where they are, and not too few."""
+    monkeypatch.setattr("tinygrad_rnn.compiler.memory.LEAST", 16 * 16)
+    monkeypatch.setattr("tinygrad_rnn.compiler.memory.MOST", 4 * 16 * 16)
+    assert source(nn.RNNCell(E, 16), 4).count("= aligned(weight_hh") == 2
+    assert "aligned" not in source(nn.RNNCell(E, 15), 4)
+    assert "aligned" not in source(nn.RNNCell(E, 16), 5)
+    monkeypatch.setattr("tinygrad_rnn.compiler.memory.MOST", 4 * 16 * (16 + E + 1))
+    text = source(nn.LSTMCell(E, 16), 4)  # there, a product for each gate; back, one large product
+    assert [line.count("aligned(") for line in text.split("def backward")] == [1, 0]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_values_with_copied_weights(cell, monkeypatch):
+    monkeypatch.setattr("tinygrad_rnn.compiler.memory.LEAST", 0)
     in_every_call(nn.Recurrent(cell(E, 2, dtype=np.float64)))

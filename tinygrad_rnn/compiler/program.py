@@ -269,6 +269,8 @@ def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[
         kept = [1 if i in axes else n for i, n in enumerate(shapes[0]) if i not in axes or params.get("keepdims")]
         if floats:
             return tuple(kept), args[0].dtype
+    if op == "aligned":
+        return shapes[0], args[0].dtype
     if op == "getitem" and basic(params["key"]):
         return np.broadcast_to(np.zeros((), args[0].dtype), shapes[0])[params["key"]].shape, args[0].dtype
     if op == "transpose":

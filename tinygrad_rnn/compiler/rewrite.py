@@ -7,6 +7,7 @@ import numpy as np
 from .broadcast import written_out
 from .join import join
 from .linear import linear, spread
+from .memory import multiplied
 from .pack import pack
 from .planes import planes
 from .program import CARRY, CONSTANT, STATE, Node, Program, ordered, sliced, users
@@ -32,8 +33,8 @@ def improved(program: Program, step: Step) -> Step:
     layer = planes(program, step)
 
     def laid_out(node: Node, args: tuple[Node, ...]) -> Node | None:
-        made = layer(node, args)
-        return written_out(program, node, args) if made is None else written_out(program, made, made.args) or made
+        made = layer(node, args) or (program.make(node.op, *args, **node.params) if args else node)
+        return written_out(program, made, made.args) or multiplied(program, made) or made
 
     return rebuilt(program, step, laid_out)
 
