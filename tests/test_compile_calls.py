@@ -219,6 +219,37 @@ def test_joined_gates_of_any_kind(step, joining):
     in_every_call(nn.Recurrent(Wide(step)))
 
 
+# -- pieces -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_slopes_of_all_gates_together():
+    """ifgo - ifgo * ifgo, of which g's is not used."""
+    back = source(nn.LSTMCell(E, 2), 1).split("def backward")[1]
+    assert "k2 = ifgo * ifgo\n    subtract(ifgo, k2, out=k2)\n" in back
+    assert "i * i" not in back
+    assert "ifgo * ifgo" not in source(nn.LSTMCell(E, 2), N)  # of a batch, that is too much work
+    assert "rz * rz" in source(nn.GRUCell(E, 2), 1)
+
+
+SLOPES = {
+    "of two of four": lambda c, x, h: (z := tg.sigmoid(x @ c.wider + h @ c.wide))[:, :1] * z[:, 1:2] * h + z[:, 2:],
+    "of pieces of other widths": lambda c, x, h: (z := tg.sigmoid(x @ c.wider + h @ c.wide))[:, :1] * z[:, 1:3] * h + z[:, 3:],
+    "of all": lambda c, x, h: (z := np.tanh(x @ c.wider + h @ c.wide))[:, :2] * h + z[:, 2:],
+    "of two arrays": lambda c, x, h: (
+        (z := tg.sigmoid(x @ c.wider + h @ c.wide))[:, :2] * (y := tg.sigmoid(x @ c.wider - h @ c.wide))[:, 2:]
+        + z[:, 2:] * y[:, :2] * h
+    ),
+    "of what is read as a whole": lambda c, x, h: (z := tg.sigmoid(x @ c.wider + h @ c.wide))[:, :2] * (z * z)[:, 2:] + h,
+}
+
+
+@pytest.mark.parametrize("step", SLOPES.values(), ids=SLOPES)
+@pytest.mark.parametrize("batch", [1, N])
+def test_slopes_of_pieces(step, batch):
+    rng = np.random.default_rng(0)
+    agree(nn.Recurrent(Wide(step)), rng.normal(size=(3, batch, E)), rng.normal(size=(1, batch, 2)))
+
+
 # -- vectors that meet rows -------------------------------------------------------------------------------------------------
 
 

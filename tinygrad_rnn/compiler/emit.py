@@ -52,7 +52,7 @@ class Emitter(AtOnce):
         forward = forward.replace("SAVED", f"({saved}{',' if len(self.saved) == 1 else ''})")
         backward = backward.replace("SAVED", f"{saved}{',' if len(self.saved) == 1 else ''} = saved" if saved else "pass")
         body = "\n\n\n".join([*self.functions, forward, backward]).rstrip()
-        used = [name for name in sorted(self.globals) if re.search(rf"\b{name}\b", body)]
+        used = sorted(self.globals.keys() & set(re.findall(r"\w+", body)))
         numpys = [name for name in used if getattr(np, name, None) is self.globals[name]]
         others = [name for name in used if name not in numpys]
         head = [f'"""{title}"""', "", f"from numpy import {', '.join(numpys)}"] + [self.comment(name) for name in others]

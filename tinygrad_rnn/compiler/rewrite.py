@@ -14,6 +14,7 @@ from .program import CARRY, CONSTANT, STATE, Node, Program, ordered, sliced, use
 from .rebuild import rebuilt, roots
 from .regroup import regroup
 from .trace import Step
+from .widen import widen, widened
 
 
 def improved(program: Program, step: Step) -> Step:
@@ -24,16 +25,19 @@ def improved(program: Program, step: Step) -> Step:
     if step.carries:
         step = linear(program, step)
         step = spread(program, step)
-    reading, rows = users(ordered(roots(step))), join(program, step)
+    order = ordered(roots(step))
+    reading, rows, wide = users(order), join(program, step), widened(step, order)
 
     def one_by_one(node: Node, args: tuple[Node, ...]) -> Node | None:
+        if node in wide:
+            return widen(program, node, args)
         return rows.get(node) or narrow(program, reading, node, args) or dots(program, reading, node, args)
 
     step = rebuilt(program, step, one_by_one)
     layer = planes(program, step)
 
     def laid_out(node: Node, args: tuple[Node, ...]) -> Node | None:
-        made = layer(node, args) or (program.make(node.op, *args, **node.params) if args else node)
+        made = layer(node, args) or (node if args == node.args else program.make(node.op, *args, **node.params))
         return written_out(program, made, made.args) or multiplied(program, made) or made
 
     return rebuilt(program, step, laid_out)
