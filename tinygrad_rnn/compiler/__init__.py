@@ -4,7 +4,8 @@ Read it in the order of its work:
 
     trace.py     one step, written down, and its gradient by the table's rules
     program.py   what is written down
-    rewrite.py   the same in fewer operations; its passes are norms.py, pack.py, regroup.py and linear.py, over rebuild.py
+    rewrite.py   the same in fewer operations; its passes, over rebuild.py, are norms.py, pack.py, regroup.py, linear.py,
+                 widen.py, join.py, planes.py, broadcast.py and memory.py
     roll.py      from one step to all of them
     schedule.py  what has to be in the loop
     places.py    where values live

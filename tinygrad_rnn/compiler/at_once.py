@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .memory import aligned
 from .places import parts
 from .program import CONSTANT, Node, forward
 from .schedule import AFTER, BEFORE, BETWEEN, LAST, ONCE, OUTPUT, STAGES, WHY, Rolled
@@ -64,11 +65,13 @@ class AtOnce(Writer):
     def once(self, node: Node) -> str:
         """A value without time."""
         texts = [self.use_node(x) for x in node.args]
+        if node.op == "aligned":
+            return f"{self.library(aligned, 'aligned')}({texts[0]})"
         if node.op == "transpose":
-            return (
-                f"{texts[0]}.T.copy()" if len(node.shape) == 2 else f"{texts[0]}.transpose{tuple(node.params['axes'])}.copy()"
-            )
-        return self.expression(node, texts)
+            turned = ".T" if len(node.shape) == 2 else f".transpose{tuple(node.params['axes'])}"
+            return f"{texts[0]}{turned}" + ("" if all(r.op == "aligned" for r in self.reading[node]) else ".copy()")
+        copy = ".copy()" if node.op == "getitem" and node.rank == CONSTANT else ""
+        return self.expression(node, texts) + copy
 
     def last(self, node: Node) -> str:
         """A sum over time, or what is made of sums."""

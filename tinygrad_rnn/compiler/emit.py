@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from itertools import groupby
 from math import prod
 from textwrap import wrap
 from typing import Any
@@ -17,9 +16,9 @@ import numpy as np
 
 from .at_once import VIEWS, AtOnce
 from .places import Buffer, Place, parts, view_of
-from .program import CONSTANT, Node, elementwise, forward
+from .program import CONSTANT, Node, elementwise, filled, forward
 from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, WHY, Rolled, table
-from .text import direct
+from .text import direct, viewed
 from .writer import Code, Scope
 
 CACHE = 1 << 16  # elements of a state that some steps may have so that what is made of them stays in the cache
@@ -53,7 +52,7 @@ class Emitter(AtOnce):
         forward = forward.replace("SAVED", f"({saved}{',' if len(self.saved) == 1 else ''})")
         backward = backward.replace("SAVED", f"{saved}{',' if len(self.saved) == 1 else ''} = saved" if saved else "pass")
         body = "\n\n\n".join([*self.functions, forward, backward]).rstrip()
-        used = [name for name in sorted(self.globals) if re.search(rf"\b{name}\b", body)]
+        used = sorted(self.globals.keys() & set(re.findall(r"\w+", body)))
         numpys = [name for name in used if getattr(np, name, None) is self.globals[name]]
         others = [name for name in used if name not in numpys]
         head = [f'"""{title}"""', "", f"from numpy import {', '.join(numpys)}"] + [self.comment(name) for name in others]
@@ -63,9 +62,12 @@ class Emitter(AtOnce):
         """What a global name stands for."""
         value = self.globals[name]
         if isinstance(value, np.ndarray):
-            runs = [(number, len(list(same))) for number, same in groupby(value.ravel().tolist())]
-            text = ", ".join(f"{number} x {count}" for number, count in runs) if len(runs) < 9 else f"an array {value.shape}"
-            return f"# {name}: {text}" if value.shape else f"# {name}: {value}"
+            same = value.ndim == 2 and len(value) > 0 and bool((value == value[0]).all())
+            row = value[0] if same else value.ravel()
+            runs = np.split(row, np.flatnonzero(row[1:] != row[:-1]) + 1)
+            text = ", ".join(f"{run[0]} x {len(run)}" for run in runs) if len(runs) < 9 else f"an array {value.shape}"
+            rows = f", in {len(value)} row{'s' * (len(value) > 1)}" if same else ""
+            return f"# {name}: {text}{rows}" if value.shape else f"# {name}: {value}"
         return f"# {name}: {getattr(value, '__module__', '')}.{getattr(value, '__qualname__', name)}"
 
     def forward_way(self) -> str:
@@ -80,7 +82,7 @@ class Emitter(AtOnce):
         self.steps("forward_steps", FORWARD, [(BEFORE, needed)])
         self.section(OUTPUT, needed)
         results = ", ".join(self.over_time(node) for node in rolled.outputs.values())
-        finals = ", ".join(f"{self.use(buffer)}[-1]" for buffer in self.places.states)
+        finals = ", ".join(self.state(old, "-1") for old in rolled.states)
         self.line(f"return [{results}], [{finals}], SAVED")
         return "\n".join([head, *self.scope.lines])
 
@@ -142,7 +144,8 @@ class Emitter(AtOnce):
         states = self.places.states if loop == FORWARD else self.places.carries
         given = self.rolled.states if loop == FORWARD else self.rolled.carries
         for node, buffer in zip(given, states, strict=True):
-            self.line(f"{self.use(buffer)}{'[0]' if loop == FORWARD else '[...]'} = {self.scope.known[node]}")
+            begin = self.state(node) if loop == FORWARD else f"{self.use(buffer)}[...]"
+            self.line(f"{begin} = {self.scope.known[node]}")
         if self.chunk >= WHOLE:
             for stage, wanted in before:
                 self.section(stage, wanted)
@@ -172,6 +175,12 @@ class Emitter(AtOnce):
             self.line(f"    t = slice(max(stop - {size}, 0), stop)")
         self.line(f"    {name}({passed})")
 
+    def state(self, node: Node, row: str = "0") -> str:
+        """A state, or what it shares its rows with, in the first row of its buffer, or in another."""
+        buffer, views, _ = self.places.of[node]
+        base = self.use(buffer) if self.scope.parent is None else self.use(("old", buffer))
+        return viewed(f"{base}[{row}]", views)
+
     def inside(self, before: list[tuple[str, set[Node]]], loop: str) -> set[Node]:
         """What nobody but the loop reads."""
         stages, reading = {stage for stage, _ in before}, self.reading
@@ -195,11 +204,7 @@ class Emitter(AtOnce):
                 self.inner.append(f"{copies[i][1]} = {text}.copy()")
         self.inner += [f"copyto({to}, {text})" for to, text, _ in copies]
         if loop == FORWARD:
-            for old, buffer in zip(self.rolled.states, self.places.states, strict=True):
-                if ("running", old) in self.scope.known:
-                    name = self.scope.known["running", old]
-                    self.line(f"{name} = {self.use(('old', buffer)).removesuffix('[:-1]')}[0]")
-                    self.inner.append(f"{name} = {self.spot(Place(buffer), buffer.node)}")
+            self.first_and_next()
         turn = "" if loop == FORWARD else "[::-1]"
         names, arrays = list(self.row_of), [array + turn for array in self.row_of.values()]
         if not names:
@@ -211,6 +216,20 @@ class Emitter(AtOnce):
         for text in self.inner or ["pass"]:
             self.line(f"    {text}")
 
+    def first_and_next(self) -> None:
+        """The first row of the states, what stands beside them, and the next row at the end of a step."""
+        for old, buffer in zip(self.rolled.states, self.places.states, strict=True):
+            beside = [(key, x) for key, x in parts(buffer.whole) if x is not old] if buffer.whole is not None else []
+            if beside:
+                self.line(f"# beside {old.name}, so that a product reads them together")
+            for key, x in beside:
+                text = "1" if filled(x, 1) else self.over_time(x)
+                self.line(f"{viewed(self.use(('old', buffer)), [('getitem', key)])} = {text}")
+            for node, new in ((buffer.whole, buffer.whole), (old, buffer.node)):
+                if node is not None and new is not None and ("running", node) in self.scope.known:
+                    self.line(f"{self.value(node)} = {self.state(node)}")
+                    self.inner.append(f"{self.value(node)} = {self.spot(self.places.of[node]._replace(old=False), new)}")
+
     def value(self, node: Node, dtype: Any = None) -> str:
         """The text of a value within the loop."""
         if node.op == "constant":
@@ -221,19 +240,19 @@ class Emitter(AtOnce):
         if place is None:
             array = self.use(node)
             return self.row(node, node.name or array, array)
-        if place.old and not place.views and self.now == FORWARD:
+        if place.old and self.now == FORWARD and (node in self.rolled.states or node is place.buffer.whole):
             key = ("running", node)
             if key not in self.scope.known:
-                self.scope.known[key] = self.name(key, node.name)
+                self.scope.known[key] = self.name(key, node.name or place.buffer.name)
             return self.scope.known[key]
         return self.spot(place, node)
 
     def spot(self, place: Place, node: Node) -> str:
         """The text of a place within the loop: the row of a stack, or (a view of) a buffer."""
         if place.buffer.stacked:
-            hint = node.name or self.name(place.buffer)
+            hint = node.name or place.buffer.name or self.name(place.buffer)
             key = (place.buffer, place.old, repr(place.views))
-            return self.row(key, f"{hint}_old" if place.old else hint, self.stack(place, node))
+            return self.row(key, f"{hint}_old" if place.old else hint, self.stack(place, node, True))
         base = self.use(place.buffer) if place.buffer in self.places.carries else self.temporary(place.buffer)
         if not place.views:
             return base
@@ -261,6 +280,8 @@ class Emitter(AtOnce):
             if source is not None and source.buffer is place.buffer:
                 return
         if op == "concatenate":
+            if place.old:  # filled before the loop
+                return
             for key, part in parts(node):
                 at, view = of.get(part), (*place.views, ("getitem", key))
                 if at is None or at.buffer is not place.buffer or at.views[: len(view)] != view:

@@ -11,17 +11,21 @@ from typing import Any, NamedTuple
 
 from ..ops import basic
 from .program import Node, elementwise
-from .schedule import BACKWARD, FORWARD, LOOPS, Rolled, last_use
+from .schedule import BACKWARD, FORWARD, KNOWN, LOOPS, Rolled, last_use
 
 View = tuple[str, Any]  # ("getitem", key), ("reshape", shape), ("transpose", axes)
 
 
 class Buffer:
-    """Memory of one shape: for one step, or with `stacked` for all of them (a state's has one more, the first)."""
+    """Memory of one shape: for one step, or with `stacked` for all of them (a state's has one more, the first).
 
-    def __init__(self, node: Node, stacked: bool, state: bool = False) -> None:
-        self.node, self.stacked, self.state = node, stacked, state
-        self.shape, self.dtype = node.shape, node.dtype
+    A state may have company, in rows that are read as a whole.
+    """
+
+    def __init__(self, node: Node, stacked: bool, state: bool = False, whole: Node | None = None) -> None:
+        self.node, self.stacked, self.state, self.whole = node, stacked, state, whole
+        self.shape, self.dtype = (whole or node).shape, node.dtype
+        self.name = node.name if whole is None else whole.name or "".join(x.name or "" for x in whole.args)
 
 
 class Place(NamedTuple):
@@ -69,6 +73,11 @@ def splits_last(shape: tuple[int, ...], new: tuple[int, ...]) -> bool:
     return k >= 0 and new[:k] == shape[:k] and prod(new[k:]) == shape[k]
 
 
+def within(buffer: Buffer, old: Node) -> tuple[View, ...]:
+    """The way from a state's buffer to the state."""
+    return () if buffer.whole is None else tuple(("getitem", key) for key, x in parts(buffer.whole) if x is old)
+
+
 class Places:
     """The places of all values of both loops."""
 
@@ -79,14 +88,17 @@ class Places:
         self.body = {loop: [n for n, s in staged.items() if s == loop and n.args] for loop in LOOPS}
         self.base = {n: self._base(n) for loop in LOOPS for n in self.body[loop]}
         self.stored = self._stored(rolled)
-        self.states = [Buffer(new, True, True) for new in rolled.new]
+        whole = {old: self._whole(old) for old in rolled.states}
+        self.states = [Buffer(new, True, True, whole[old]) for old, new in zip(rolled.states, rolled.new, strict=True)]
         self.carries = [Buffer(carry, False) for carry in rolled.carries]
         for buffer, old in zip(self.states, rolled.states, strict=True):
-            self.of[old] = Place(buffer, old=True)
+            self.of[old] = Place(buffer, within(buffer, old), True)
+            if buffer.whole is not None:
+                self.of[buffer.whole] = Place(buffer, old=True)
         for buffer, carry in zip(self.carries, rolled.carries, strict=True):
             self.of[carry] = Place(buffer)
-        for buffer, new in zip(self.states, rolled.new, strict=True):
-            self._settle(new, Place(buffer), FORWARD)
+        for buffer, old, new in zip(self.states, rolled.states, rolled.new, strict=True):
+            self._settle(new, Place(buffer, within(buffer, old)), FORWARD)
         for loop in LOOPS:
             if loop == BACKWARD:
                 self._carry_back(rolled)
@@ -97,6 +109,15 @@ class Places:
         while view_of(node) is not None and self.staged.get(node.args[0]) == self.staged[node]:
             node = node.args[0]
         return node
+
+    def _whole(self, old: Node) -> Node | None:
+        """The first concatenation of a state with what is known before the loop."""
+
+        def fits(node: Node) -> bool:
+            rows = node.op == "concatenate" and node.params["axis"] == 1 == len(node.shape) - 1 and node.dtype == old.dtype
+            return rows and node.args.count(old) == 1 and all(x is old or self.staged[x] in KNOWN for x in node.args)
+
+        return next(filter(fits, self.body[FORWARD]), None)
 
     def _stored(self, rolled: Rolled) -> set[Node]:
         """The values of a loop that are read outside of it."""
@@ -140,7 +161,7 @@ class Places:
                     self.of[whole] = Place(Buffer(whole, stored))
                     self.of[inner] = Place(self.of[whole].buffer, back)
                 continue
-            if whole.op != "concatenate":
+            if whole.op != "concatenate" or (whole in self.of and self.of[whole].old):
                 continue
             if whole not in self.of:
                 stored = any(self.base.get(x, x) in self.stored for x in (whole, *whole.args))

@@ -6,7 +6,7 @@ what language the program will be printed in.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from typing import Any
 
@@ -68,19 +68,14 @@ def elementwise(node: Node) -> bool:
 def ordered(roots: Iterable[Node]) -> list[Node]:
     """The roots and all that they are made of, every node after its arguments, in an order that depends on the roots alone."""
     done: dict[Node, None] = {}
-    stack: list[tuple[Node, Iterator[Node]]] = []
-    for root in roots:
-        if root in done:
-            continue
-        stack.append((root, iter(root.args)))
-        while stack:
-            node, rest = stack[-1]
-            below = next((x for x in rest if x not in done), None)
-            if below is None:
-                done[node] = None
-                stack.pop()
-            else:
-                stack.append((below, iter(below.args)))
+    stack = list(roots)[::-1]
+    while stack:
+        node = stack[-1]
+        below = [x for x in node.args if x not in done] if node not in done else ()
+        if below:
+            stack += below[::-1]
+        else:
+            done[stack.pop()] = None
     return list(done)
 
 
@@ -170,7 +165,7 @@ class Program:
 
     def arithmetic(self, op: str, x: Node, y: Node) -> Node | None:
         """0 and 1 do nothing, and what is repeated along an axis need not be if the other side has the axis."""
-        shape = np.broadcast_shapes(x.shape, y.shape)
+        shape = x.shape if x.shape == y.shape else np.broadcast_shapes(x.shape, y.shape)
         dtype = promoted((x, y))
         if op in ("add", "mul"):
             neutral = 0 if op == "add" else 1
@@ -232,7 +227,10 @@ def sliced(x: Node) -> tuple[int, int, int] | None:
 
 def filled(x: Node, number: int) -> bool:
     """Is this a constant, all of whose elements are one number?"""
-    return x.op == "constant" and bool(np.all(np.equal(x.value, number)))
+    if x.op != "constant":
+        return False
+    array = np.asarray(x.value)
+    return bool((array.size == 0 or array.flat[0] == number) and np.all(array == number))
 
 
 def forward(op: str) -> Callable[..., Any]:
@@ -242,6 +240,9 @@ def forward(op: str) -> Callable[..., Any]:
 
 def promoted(args: Sequence[Node]) -> Any:
     """The dtype of an elementwise result; a Python number never widens it."""
+    first = args[0].dtype
+    if all(x.dtype is first and not isinstance(x.value, int | float) for x in args):
+        return first
     return np.result_type(*(type(x.value)(x.value) if x.is_number else x.dtype for x in args))
 
 
@@ -258,8 +259,10 @@ def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[
     shapes, floats = [x.shape for x in args], all(x.dtype.kind == "f" or x.is_number for x in args)
     if op in ("add", "sub", "mul", "neg", "maximum", "minimum") or (op in UFUNCS and floats):
         return np.broadcast_shapes(*shapes), promoted(args)
-    if op == "matmul" and len(shapes[0]) == len(shapes[1]) == 2:
-        return (shapes[0][0], shapes[1][1]), promoted(args)
+    if op == "matmul" and len(shapes[0]) == 2 <= len(shapes[1]):
+        return (*shapes[1][:-2], shapes[0][0], shapes[1][-1]), promoted(args)
+    if op == "reshape" and -1 not in params["shape"]:
+        return tuple(params["shape"]), args[0].dtype
     if op == "product":
         return (shapes[0][1], shapes[1][1]), promoted(args)
     if op == "columns":
@@ -269,6 +272,8 @@ def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[
         kept = [1 if i in axes else n for i, n in enumerate(shapes[0]) if i not in axes or params.get("keepdims")]
         if floats:
             return tuple(kept), args[0].dtype
+    if op == "aligned":
+        return shapes[0], args[0].dtype
     if op == "getitem" and basic(params["key"]):
         return np.broadcast_to(np.zeros((), args[0].dtype), shapes[0])[params["key"]].shape, args[0].dtype
     if op == "transpose":

@@ -25,8 +25,7 @@ def regroup(program: Program, step: Step) -> Step:
         x, s = node.args[0].args
         by = scaling.times(x, s)
         if by is not None:
-            step = replaced(program, step, {node: program.make("tanh", by)})
-            step = replaced(program, step, scaling.swap)
+            step = replaced(program, step, {node: program.make("tanh", by)} | scaling.swap)
 
 
 def scaled_activation(node: Node) -> bool:
@@ -97,7 +96,7 @@ class Scaling:
         """x * s for an x that does not depend on the state."""
         if x.op == "matmul" and x.args[1].rank == CONSTANT and len(x.args[1].shape) == 2:
             return self.program.make("matmul", x.args[0], self.program.make("mul", x.args[1], s))
-        if x.op == "add":
+        if x.op == "add" and x.rank != CONSTANT:
             return self.program.make("add", *(self.scaled(y, s) for y in x.args))
         if x.op == "mul" and x.args[1].rank == CONSTANT:
             return self.program.make("mul", x.args[0], self.program.make("mul", x.args[1], s))

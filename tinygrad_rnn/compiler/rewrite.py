@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from .broadcast import written_out
+from .join import join
 from .linear import linear, spread
+from .memory import multiplied
 from .norms import norms
 from .pack import pack
-from .program import CONSTANT, STATE, Node, Program, ordered, users
+from .planes import planes
+from .program import CARRY, CONSTANT, STATE, Node, Program, ordered, sliced, users
 from .rebuild import rebuilt, roots
 from .regroup import regroup
 from .trace import Step
+from .widen import widen, widened
 
 
 def improved(program: Program, step: Step) -> Step:
@@ -21,7 +26,22 @@ def improved(program: Program, step: Step) -> Step:
     if step.carries:
         step = linear(program, step)
         step = spread(program, step)
-    return dots(program, step)
+    order = ordered(roots(step))
+    reading, rows, wide = users(order), join(program, step), widened(step, order)
+
+    def one_by_one(node: Node, args: tuple[Node, ...]) -> Node | None:
+        if node in wide:
+            return widen(program, node, args)
+        return rows.get(node) or narrow(program, reading, node, args) or dots(program, reading, node, args)
+
+    step = rebuilt(program, step, one_by_one)
+    layer = planes(program, step)
+
+    def laid_out(node: Node, args: tuple[Node, ...]) -> Node | None:
+        made = layer(node, args) or (node if args == node.args else program.make(node.op, *args, **node.params))
+        return written_out(program, made, made.args) or multiplied(program, made) or made
+
+    return rebuilt(program, step, laid_out)
 
 
 def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
@@ -55,20 +75,25 @@ def inverse(program: Program, x: Node) -> Node:
     return make("div", above, x)
 
 
-def dots(program: Program, step: Step) -> Step:
+def narrow(program: Program, reading: dict[Node, list[Node]], node: Node, args: tuple[Node, ...]) -> Node | None:
+    """(g @ W)[:, a:b] = g @ W[:, a:b], if all that is read of the product are such pieces."""
+    x = args[0] if args else node
+    if node.rank < CARRY or sliced(node) is None or x.op != "matmul" or x.args[1].rank != CONSTANT:
+        return None
+    if len(x.shape) != 2 or any((cut := sliced(y)) is None or cut[0] != 1 for y in reading[node.args[0]]):
+        return None
+    return program.make("matmul", x.args[0], program.make("getitem", x.args[1], **node.params))
+
+
+def dots(program: Program, reading: dict[Node, list[Node]], node: Node, args: tuple[Node, ...]) -> Node | None:
     """Sums over features as products, which are quicker."""
-    reading = users(ordered(roots(step)))
-
-    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
-        if node.op != "sum" or node.rank == CONSTANT or node.dtype.kind != "f" or len(args[0].shape) != 2:
-            return None
-        if node.params["axis"] != (1,):
-            return None
-        x = args[0]
-        if x.op == "mul" and x.args[0].shape == x.args[1].shape == x.shape and len(reading.get(node.args[0], ())) == 1:
-            made = program.make("np.vecdot", *x.args)
-        else:
-            made = program.make("matmul", x, program.constant(np.ones(x.shape[1], x.dtype)))
-        return program.make("reshape", made, shape=node.shape)
-
-    return rebuilt(program, step, rule)
+    if node.op != "sum" or node.rank == CONSTANT or node.dtype.kind != "f" or len(args[0].shape) != 2:
+        return None
+    if node.params["axis"] != (1,):
+        return None
+    x = args[0]
+    if x.op == "mul" and x.args[0].shape == x.args[1].shape == x.shape and len(reading.get(node.args[0], ())) == 1:
+        made = program.make("np.vecdot", *x.args)
+    else:
+        made = program.make("matmul", x, program.constant(np.ones(x.shape[1], x.dtype)))
+    return program.make("reshape", made, shape=node.shape)

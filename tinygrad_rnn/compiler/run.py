@@ -22,6 +22,7 @@ from ..nn.state import members
 from ..ops import Array, Op, Together
 from ..tensor import Tensor
 from .emit import emit
+from .join import joined_products
 from .rewrite import improved
 from .roll import roll
 from .self_check import check
@@ -69,7 +70,7 @@ class Rolling:
         self.zeros = tuple(np.zeros(shape, dtype) for shape, dtype in wanted.states)
         self.outputs, self.reverse = len(step.outputs), name.endswith("_reverse")
         self.extra_names = [n for n in step.given if n == "mask" or n == "real" or n.startswith("zone")]
-        rolled = roll(step.program, improved(step.program, step))
+        rolled = joined_products(step.program, roll(step.program, improved(step.program, step)))
         kind = type(cell).__name__
         self.step, self.title = step, f"{kind} over time, for inputs {wanted.x[0]} a step"
         code = emit(rolled, self.title)

@@ -11,7 +11,7 @@ from .program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, elementw
 ONCE, BEFORE, FORWARD, OUTPUT, BETWEEN, BACKWARD, AFTER, LAST = STAGES = (
     "once", "before", "forward", "output", "between", "backward", "after", "result",
 )  # fmt: skip
-LOOPS = (FORWARD, BACKWARD)
+LOOPS, KNOWN = (FORWARD, BACKWARD), (ONCE, BEFORE)  # known: before the loops
 WHY = {
     ONCE: "depends on the parameters alone: computed once",
     BEFORE: "depends on the input alone: all steps at once, before the loop",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from ..ops import basic
@@ -61,3 +62,9 @@ def lifted(view: View) -> str:
     if kind == "transpose":
         return f".transpose(0, {', '.join(str(a + 1) for a in what)})"
     return f".reshape(T, {', '.join(map(str, what))})".replace(", )", ")")
+
+
+def viewed(rows: str, views: Iterable[View]) -> str:
+    """The same views of some rows: hs[1:] and then [:, :, 0:8] is hs[1:, :, 0:8]."""
+    text = "".join(map(lifted, views))
+    return rows[:-1] + text[2:] if rows.endswith("]") and text.startswith("[:, ") else rows + text

@@ -14,7 +14,7 @@ import numpy as np
 from .places import Buffer, Place, Places
 from .program import CONSTANT, Node
 from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, Rolled, stages
-from .text import lifted
+from .text import viewed
 
 TOOLS = {
     name: getattr(np, name)
@@ -117,7 +117,7 @@ class Writer:
     def row_name(self, key: Any) -> str | None:
         """The name of a state's rows in a function for some steps."""
         if isinstance(key, tuple) and key[0] in ("old", "new"):
-            return f"{key[1].node.name or 's'}_{key[0]}"
+            return f"{key[1].name or 's'}_{key[0]}"
         return None
 
     def timed(self, key: Any) -> bool:
@@ -129,7 +129,7 @@ class Writer:
     def allocate(self, buffer: Buffer) -> str:
         """Memory: for all steps where the function begins, for one within the function that loops."""
         lead = ["T + 1" if buffer.state else "T"] if buffer.stacked else []
-        wish = f"{buffer.node.name or 's'}s" if buffer.state else None
+        wish = f"{buffer.name or 's'}s" if buffer.state else None
         name = self.name(buffer, wish)
         shape = ", ".join([*lead, *map(str, buffer.shape)])
         self.line(f"{name} = empty(({shape}{',' if len(lead) + len(buffer.shape) == 1 else ''}), {str(buffer.dtype)!r})")
@@ -181,17 +181,22 @@ class Writer:
         place = self.places.of.get(node)
         return self.use(node) if place is None else self.stack(place, node)
 
-    def stack(self, place: Place, node: Node) -> str:
-        """The rows of a buffer, or a view of them."""
+    def stack(self, place: Place, node: Node, looped: bool = False) -> str:
+        """The rows of a buffer, or a view of them; a state that shares its rows is copied, but for the loop that writes it."""
         kind = "old" if place.old else "new"
         base = self.use((kind, place.buffer) if place.buffer.state else place.buffer)
         if not place.views:
             return base
         key = ("view", place.buffer, place.old, repr(place.views))
+        text = viewed(base, place.views)
+        shared = place.buffer.state and not place.old  # with what stands beside the state
+        if shared and looped:
+            return text
+        if shared and self.scope.name == "backward" and key in self.ways["forward"].known:
+            return self.use(key)
         if key not in self.scope.known:
             self.scope.known[key] = self.name(key, node.name or f"{self.name(place.buffer)}_part")
-            copy = ".copy()" if self.short_rows(place, node) else ""
-            self.line(f"{self.scope.known[key]} = {base}{''.join(map(lifted, place.views))}{copy}")
+            self.line(f"{self.scope.known[key]} = {text}{'.copy()' if shared or self.short_rows(place, node) else ''}")
         return self.scope.known[key]
 
     def short_rows(self, place: Place, node: Node) -> bool:
