@@ -73,6 +73,11 @@ def joining(monkeypatch):
         (nn.LSTMCell(E, 16), 32, 9, 7),
         (nn.LSTMCell(E, 2), 32, 10, 7),  # a long row for a short result
         (nn.GRUCell(E, 4), 1, 13, 5),
+        (zoo.PeepholeLSTMCell(E, 4), 1, 17, 7),
+        (zoo.PeepholeLSTMCell(E, 4), 32, 17, 7),
+        (zoo.CoupledLSTMCell(E, 4), 1, 10, 7),
+        (zoo.LayerNormLSTMCell(E, 4), 1, 24, 18),
+        (zoo.MinimalGatedCell(E, 4), 1, 12, 11),
         (SideBySide(), 32, ["dot", "tanh"], ["add", "multiply", "dot"]),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else None,
@@ -86,7 +91,7 @@ def test_calls_per_step(cell, batch, forward, backward):
 
 def test_one_product_for_the_gradients_of_what_is_joined():
     text = source(nn.LSTMCell(E, 4), 1)
-    assert "dw = dot(d2.reshape(-1, 16).T, hxs[:-1].reshape(-1, 8))" in text
+    assert "dw = dot(dz.reshape(-1, 16).T, hxs[:-1].reshape(-1, 8))" in text
     assert re.findall(r"(d\w+) = dw\[(.*)\]", text) == [
         ("dweight_ih", ":, 4:7"),
         ("dweight_hh", ":, 0:4"),

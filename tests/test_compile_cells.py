@@ -99,6 +99,7 @@ ONE = {  # of one state, two wide
     "norm of a product that is read": lambda c, x, h: (lambda z: np.tanh(c.norm(z) + z))(h @ c.square.T),
     "norm of weights": lambda c, x, h: np.tanh(h @ c.norm(c.square.T @ c.square) + c.own(x)),
     "mean of a sum of squares": lambda c, x, h: c.n(x, h) / np.sqrt((h * h).mean(axis=-1, keepdims=True) + 1),
+    "a number at each step": lambda c, x, h: c.n(x, h) * h.mean() + np.tanh(h).max(),
     "softmax": lambda c, x, h: F.softmax(c.z(x, h)[:, 1:3] + h, axis=-1),
     "logsumexp": lambda c, x, h: c.n(x, h) - tg.logsumexp(h, axis=-1, keepdims=True),
     "reductions": lambda c, x, h: (

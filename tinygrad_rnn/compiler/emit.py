@@ -252,7 +252,10 @@ class Emitter(AtOnce):
         if place.buffer.stacked:
             hint = node.name or place.buffer.name or self.name(place.buffer)
             key = (place.buffer, place.old, repr(place.views))
-            return self.row(key, f"{hint}_old" if place.old else hint, self.stack(place, node, True))
+            rows = self.stack(place, node, True)
+            if not node.shape:
+                rows = f"[{rows}[t, ...] for t in range(T)]"  # arrays, that can be written to
+            return self.row(key, f"{hint}_old" if place.old else hint, rows)
         base = self.use(place.buffer) if place.buffer in self.places.carries else self.temporary(place.buffer)
         if not place.views:
             return base

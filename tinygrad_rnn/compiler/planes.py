@@ -56,7 +56,7 @@ def cut(product: Node, order: list[Node]) -> dict[Node, int]:
                 found[node] = width
         elif inside:
             others = [x for x in node.args if x not in found]
-            fit = all(x.rank < STATE and x.shape in ((), node.shape[1:], node.shape) for x in others)
+            fit = all(x.shape in ((), node.shape[1:], node.shape) for x in others)
             if not (fit and elementwise(node) and all(x.shape == node.shape for x in inside)):
                 return {}
             found[node] = width

@@ -25,7 +25,8 @@ def regroup(program: Program, step: Step) -> Step:
         x, s = node.args[0].args
         by = scaling.times(x, s)
         if by is not None:
-            step = replaced(program, step, {node: program.make("tanh", by)} | scaling.swap)
+            step = replaced(program, step, {node: program.make("tanh", by)})
+            step = replaced(program, step, scaling.swap)  # also in what has just been made
 
 
 def scaled_activation(node: Node) -> bool:

@@ -88,6 +88,8 @@ class Writer:
             return str(node.name)
         if node.op == "transpose" and node.args[0].name:
             return f"{node.args[0].name}_T"
+        if any(reader.op == "product" and reader.args[0] is node for reader in self.staged):
+            return "dz"  # of z = x @ W
         return HINTS[self.staged[node]]
 
     def use(self, key: Any) -> str:
