@@ -638,6 +638,33 @@ def test_a_norm_of_a_product_takes_its_mean_from_the_weights():
     assert re.findall(r"(\w+)\(", loop) == ["dot", "vecdot", "add", "sqrt", "divide", "multiply", "multiply", "add", "tanh"]
 
 
+def test_a_constant_row_is_normalised_to_zeros():
+    """Whatever else is left of it by rounding becomes large."""
+    cell = Written(lambda c, x, h: c.norm(np.tanh(h) + x), size=5, features=5, dtype=np.float32)
+    y, _ = tg.compile(nn.Recurrent(cell))(np.full((6, 1, 5), 0.7, np.float32))
+    assert not y.numpy().any()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_gradients_that_amplify_rounding_are_no_reason_to_refuse(seed):
+    tg.manual_seed(seed)
+    x = np.random.default_rng(seed).normal(size=(4, 64, 3)).astype(np.float32)
+    layer = nn.Recurrent(nn.zoo.LayerNormLSTMCell(3, 2))
+    np.testing.assert_allclose(tg.compile(layer)(x)[0].data, layer(x)[0].data, atol=1e-3)
+
+
+def test_a_backward_loop_that_reads_nothing_over_time():
+    layer = nn.Recurrent(Written(lambda c, x, h: np.tanh(c.own(x)), size=128, dtype=np.float32))
+    for p in layer.parameters():
+        p.requires_grad = False
+    agree(layer, np.ones((3, 64, E), np.float32), np.ones((1, 64, 128), np.float32), tolerance=1e-6)
+
+
+def test_a_member_of_a_state_that_is_an_array():
+    step = lambda c, x, state: (np.tanh(c.own(x) + state[0]), np.full((len(x), 3), 0.5))  # noqa: E731
+    agree(nn.Recurrent(Written(step, size=(2, 3))), np.ones((T, N, E)), record=("state0", "state1"))
+
+
 def test_the_source_of_a_cell_without_sizes():
     with pytest.raises(RuntimeError, match=r"there is no program yet.*call it once"):
         _ = tg.compile(nn.Recurrent(Written(lambda c, x, h: h))).source

@@ -76,7 +76,7 @@ def joining(monkeypatch):
         (zoo.PeepholeLSTMCell(E, 4), 1, 17, 7),
         (zoo.PeepholeLSTMCell(E, 4), 32, 17, 7),
         (zoo.CoupledLSTMCell(E, 4), 1, 10, 7),
-        (zoo.LayerNormLSTMCell(E, 4), 1, 24, 18),
+        (zoo.LayerNormLSTMCell(E, 4), 1, 26, 18),
         (zoo.MinimalGatedCell(E, 4), 1, 12, 11),
         (SideBySide(), 32, ["dot", "tanh"], ["add", "multiply", "dot"]),
     ],

@@ -34,6 +34,7 @@ def results(call, layer, x, hx=None, **options):
     leaves = [x, *states, *layer.parameters()]
     values, grads = [out.data for out in outs], [np.zeros(v.shape) if v.grad is None else v.grad.data for v in leaves]
     for i, grad in enumerate(grads):  # each may be edited in place
+        assert grad.flags.c_contiguous
         assert not any(np.may_share_memory(grad, other) for other in values + grads[:i])
     return values + grads
 
@@ -100,6 +101,7 @@ ONE = {  # of one state, two wide
     "norm of weights": lambda c, x, h: np.tanh(h @ c.norm(c.square.T @ c.square) + c.own(x)),
     "mean of a sum of squares": lambda c, x, h: c.n(x, h) / np.sqrt((h * h).mean(axis=-1, keepdims=True) + 1),
     "a number at each step": lambda c, x, h: c.n(x, h) * h.mean() + np.tanh(h).max(),
+    "small divisors": lambda c, x, h: (h * 0 / (1e-310 + 0 * x[:, :1])).detach() + c.n(x, h),
     "softmax": lambda c, x, h: F.softmax(c.z(x, h)[:, 1:3] + h, axis=-1),
     "logsumexp": lambda c, x, h: c.n(x, h) - tg.logsumexp(h, axis=-1, keepdims=True),
     "reductions": lambda c, x, h: (

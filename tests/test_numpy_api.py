@@ -429,3 +429,9 @@ def test_the_graph_is_that_of_our_own_functions():
         == ["matmul", "tanh", "power", "sum"]
         == [node.op.name for node in toposort(tg.sum(tg.tanh(tg.matmul(x, X.T)) ** 2)) if node.op]
     )
+
+
+@pytest.mark.parametrize("call", [lambda a: a @ 2, lambda a: np.matmul(a, 2), lambda a: np.matmul(2.0, a)])
+def test_a_number_is_no_matrix(call):
+    with pytest.raises(ValueError, match=r"matmul: a number has no axes to sum over: write a \* b"):
+        call(tg.Tensor(np.ones((2, 2))))

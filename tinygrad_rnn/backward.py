@@ -107,7 +107,7 @@ def walk(
         if op is None or node in targets:
             if create_graph and g.op is None:  # a leaf could be edited, and may be the gradient of another node as well
                 g = g.astype(data.dtype)
-            found[node] = g if create_graph else np.asarray(g) if node in ours else np.array(g, order="C")
+            found[node] = g if create_graph else (np.asarray if node in ours else np.array)(g, order="C")
             if op is None or not through:
                 continue
 

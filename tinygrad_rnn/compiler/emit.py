@@ -159,6 +159,8 @@ class Emitter(AtOnce):
         for stage, wanted in before:
             self.section(stage, wanted & inside)
         self.loop(loop)
+        if not any(t for _, _, t in inner.arguments):  # it reads nothing that has time, but runs as often
+            self.use(self.rolled.given["x"])
         self.scope = outer
         arguments = inner.arguments
         head = f"def {name}({', '.join(n for n, _, _ in arguments)}):"

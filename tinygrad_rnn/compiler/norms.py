@@ -29,7 +29,7 @@ def norms(program: Program, step: Step) -> Step:
     def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
         if node.op not in NORMS or node in later:
             return None
-        if by_rows(node) and node.rank >= STATE and node.shape[1] <= SHORT:
+        if by_rows(node) and node.rank > STATE and node.shape[1] <= SHORT:
             return program.make("matmul", args[0], centring(program, node))
         return expanded(program, node.op, args[0], **node.params)
 
@@ -37,7 +37,8 @@ def norms(program: Program, step: Step) -> Step:
 
 
 def centring(program: Program, node: Node) -> Node:
-    """The matrix whose product with a row takes its mean off: one operation where there would be three."""
+    """The matrix whose product with a row takes its mean off: one operation where there would be three. For gradients alone,
+    since it leaves a little of a constant row, which the norm would make large."""
     n = node.shape[1]
     matrix = program.constant((np.eye(n) - 1 / n).astype(node.dtype))
     matrix.name = "centring"
@@ -54,7 +55,7 @@ def centred_weights(program: Program, step: Step) -> Step:
         return make("centre", w, axis=(axis,))
 
     def product(a: Node, b: Node) -> Node:
-        if by_rows(a) and b.rank == CONSTANT:
+        if by_rows(a) and b.rank == CONSTANT and a.dtype == b.dtype:
             return product(a.args[0], centred(b, 0))
         if by_rows(b):
             return make("centre", product(a, b.args[0]), axis=(1,))
@@ -69,7 +70,7 @@ def centred_weights(program: Program, step: Step) -> Step:
             return None
         if node.op == "centre" and by_rows(node) and args[0].op == "matmul" and len(reading[node.args[0]]) == 1:
             x, w = args[0].args
-            return make("matmul", x, centred(w, 1)) if w.rank == CONSTANT else None
+            return make("matmul", x, centred(w, 1)) if w.rank == CONSTANT and w.dtype == node.dtype else None
         if node.op == "matmul":
             return product(*args)
         if node.op == "transpose" and by_rows(args[0]):

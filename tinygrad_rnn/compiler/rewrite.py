@@ -57,21 +57,25 @@ def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
         return make("div", make("sum", x, **node.params), program.constant(count))
     if node.op == "power" and args[1].is_number and args[1].value == 2:
         return make("mul", x, x)
-    if node.op == "div" and args[1].size * 4 <= node.size and args[1].op != "constant":
+    if node.op == "div" and args[1].size * 4 <= node.size and deviation(args[1]):
         return make("mul", x, inverse(program, args[1]))  # few divisions, many products
     if node.op == "clip":
         return make("minimum", make("maximum", x, args[1]), args[2])
     return None
 
 
+def deviation(x: Node) -> bool:
+    """Is this a root that an eps keeps from 0, so that its inverse is finite?"""
+    return x.op == "sqrt" and x.args[0].op == "add" and x.args[0].args[1].is_number and x.args[0].args[1].value > 1e-30
+
+
 def inverse(program: Program, x: Node) -> Node:
-    """1 / x; of the root of a mean, without the division by how many there are."""
-    make, above = program.make, program.constant(1)
-    if x.op == "sqrt" and x.args[0].op == "add" and x.args[0].args[1].is_number and x.args[0].args[0].op == "div":
-        (total, count), eps = x.args[0].args[0].args, x.args[0].args[1]
-        if count.is_number:
-            above = program.constant(float(np.sqrt(count.value)))
-            x = make("sqrt", make("add", total, program.constant(count.value * eps.value)))
+    """1 / x of a deviation; that of a mean without the division by how many there are."""
+    make, above, (square, eps) = program.make, program.constant(1), x.args[0].args
+    if square.op == "div" and square.args[1].is_number:
+        total, count = square.args
+        above = program.constant(float(np.sqrt(count.value)))
+        x = make("sqrt", make("add", total, program.constant(count.value * eps.value)))
     return make("div", above, x)
 
 

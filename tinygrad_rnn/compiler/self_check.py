@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,8 @@ def check(program: Rolling) -> None:
     eps = max(np.finfo(dtype).eps for dtype in map(np.dtype, [*program.dtypes, *given]) if dtype.kind == "f")
     for what, expected, found in pairs:
         if not close(expected, found, float(eps)):
+            if eps > np.finfo(float).eps and right_in_double(program):
+                return
             kind = type(program.layer.cells[program.name]).__name__
             raise CompileError(
                 f"{what} of a step of {kind} differs from the unrolled layer's on random numbers, by up to "
@@ -44,6 +47,21 @@ def check(program: Rolling) -> None:
                 "does not show: it keeps something from call to call, or takes numbers out of Tensors. tg.check_cell(cell) "
                 "may say what"
             )
+
+
+def right_in_double(program: Rolling) -> bool:
+    """Is a copy of the program right in double precision? Then the difference was rounding: some gradients amplify it."""
+    wanted, double = program.wanted, np.dtype(float).str
+    try:
+        layer = deepcopy(program.layer)
+        for p in layer.parameters():
+            trained = p.requires_grad
+            p._init_leaf(p._data.astype(double), p.name).requires_grad = trained
+        states = tuple((shape, double) for shape, _ in wanted.states)
+        type(program)(layer, program.name, wanted._replace(x=(wanted.x[0], double), states=states)).forget()
+    except (CompileError, RuntimeError):
+        return False
+    return True
 
 
 def compared(program: Rolling, random_state: Any) -> list[tuple[str, Array, Array | None]]:
@@ -62,7 +80,7 @@ def compared(program: Rolling, random_state: Any) -> list[tuple[str, Array, Arra
     turn = -1 if program.reverse else 1
     ys, final = layer._run(cell, x.__getitem__, range(STEPS)[::turn], whole, ends, recorder)
     recorded = recorder.stacked(batch, 0).values() if recorder else ()
-    values = [stack(ys[::turn]), *recorded, *(h.reshape(1, *h.shape) for h in members(final))]
+    values = [stack(ys[::turn]), *recorded, *(stack([h]) for h in members(final))]
 
     generator.bit_generator.state = random_state  # the same masks
     inputs, extras = [x, *state, *program.externals], program.extras(STEPS, layer, ends)

@@ -21,7 +21,7 @@ from ..nn.record import Recorder
 from ..nn.state import State, check_returned, like, members
 from ..ops import TRANSPOSE, Op, basic
 from ..scope import Scope, current_scope
-from ..tensor import Tensor
+from ..tensor import Tensor, lift
 from .program import CARRY, CONSTANT, INPUT, NORMS, SEED, STATE, Node, Program
 
 
@@ -296,8 +296,9 @@ def advance(
     layer: Any, cell: Module, wanted: Wanted, x: Tensor, state: State, extras: Mapping[str, Any]
 ) -> tuple[State, State]:
     """One step as `Recurrent` takes it, with the masks given: what the cell proposes, and the new state."""
-    proposed = new = cell(x, masked(state, extras["mask"]) if wanted.masked else state)
-    check_returned(cell, layer.state_size, wanted.x[0][0], new)
+    proposed = cell(x, masked(state, extras["mask"]) if wanted.masked else state)
+    check_returned(cell, layer.state_size, wanted.x[0][0], proposed)
+    proposed = new = like(proposed, list(map(lift, members(proposed))))
     if wanted.zones and wanted.training:
         pairs = enumerate(zip(members(state), members(new), strict=True))
         new = like(new, [where(extras[f"zone{i}"], h, n) if wanted.zones[i] else n for i, (h, n) in pairs])

@@ -86,8 +86,9 @@ class Recorder:
                 named.setdefault(node.name, []).append(node)
         self.collector.nodes.clear()
         for i, (was, now) in enumerate(zip(members(proposed), members(state), strict=True)):
-            if was.name is not None:
-                named[was.name] = [now if node is was else node for node in named.get(was.name, [was])]
+            name = getattr(was, "name", None)  # which an array has not
+            if name is not None:
+                named[name] = [now if node is was else node for node in named.get(name, [was])]
             named[f"state{i}"] = [now]
         for name, values in self.values.items():
             values[t] = self.only(name, named)

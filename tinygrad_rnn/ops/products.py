@@ -13,7 +13,10 @@ from .table import Together, Uses, call, fit, op, total
 
 def matmul(a: Any, b: Any) -> Any:
     """`a @ b`; for vectors and matrices `dot` says the same with less ceremony."""
-    return a.dot(b) if 0 < a.ndim < 3 > b.ndim > 0 else a @ b
+    try:
+        return a.dot(b) if 0 < a.ndim < 3 > b.ndim > 0 else a @ b
+    except AttributeError:
+        raise ValueError("a number has no axes to sum over: write a * b") from None
 
 
 def matmul_da(g: Any, out: Any, a: Any, b: Any) -> Any:
