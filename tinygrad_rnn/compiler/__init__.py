@@ -5,8 +5,8 @@ Read it in the order of its work:
     trace.py     one step, written down, and its gradient by the table's rules
     program.py   what is written down
     rewrite.py   the same in fewer operations; its passes, over rebuild.py, are norms.py, pack.py, regroup.py, linear.py,
-                 widen.py, join.py, planes.py, broadcast.py and memory.py
-    roll.py      from one step to all of them
+                 join.py, widen.py, planes.py, broadcast.py and aligned.py
+    roll.py      from one step to all of them; join.py has a word to say on that, too
     schedule.py  what has to be in the loop
     places.py    where values live
     emit.py      the text of the loops; at_once.py: of all around them, over writer.py (names) and text.py (single operations)

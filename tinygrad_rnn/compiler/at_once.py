@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from .memory import aligned
+from .aligned import aligned
 from .places import parts
-from .program import CONSTANT, Node, forward
-from .schedule import AFTER, BEFORE, BETWEEN, LAST, ONCE, OUTPUT, STAGES, WHY, Rolled
+from .program import CONSTANT, Node, forward, users
+from .roll import Rolled
+from .schedule import AFTER, BEFORE, BETWEEN, LAST, ONCE, OUTPUT, STAGES, WHY
 from .text import lifted, written
 from .writer import Writer
 
@@ -27,12 +28,8 @@ class AtOnce(Writer):
 
     def readers(self) -> dict[Node, list[Node]]:
         """For each node, those that read it, and itself if it is a result."""
-        found: dict[Node, list[Node]] = {n: [] for n in self.staged}
-        for node in self.staged:
-            for x in node.args:
-                found[x].append(node)
-        results = (*self.rolled.outputs.values(), self.rolled.dx, *self.rolled.new, *self.rolled.back)
-        for result in results:
+        rolled, found = self.rolled, {n: list[Node]() for n in self.staged} | users(self.staged)
+        for result in (*rolled.forward_roots(), rolled.dx, *rolled.back):
             if result is not None:
                 found[result].append(result)
         return found
@@ -108,7 +105,7 @@ class AtOnce(Writer):
             what = node.params["key"] if op == "getitem" else node.shape if op == "reshape" else node.params["axes"]
             return self.over_time(args[0]) + lifted((op, what))
         if op == "broadcast_to":
-            return f"broadcast_to({self.aligned(args[0], len(node.shape))}, ({shape}))"
+            return f"broadcast_to({self.with_axes(args[0], len(node.shape))}, ({shape}))"
         if op in ("concatenate", "stack") and any(joined.get(x, (None,))[0] is node for x in args):
             out = self.room(node)
             for key, part in parts(node):
@@ -117,7 +114,7 @@ class AtOnce(Writer):
             return ""
         if op in ("concatenate", "stack"):
             return self.expression(node, [self.over_time(x) for x in args], 1)
-        texts = [self.aligned(x, len(node.shape)) for x in args]
+        texts = [self.with_axes(x, len(node.shape)) for x in args]
         function = forward(op)
         if node in joined:
             whole, key = joined[node]
@@ -153,7 +150,7 @@ class AtOnce(Writer):
             self.line(f"{self.scope.known[node]} = empty((T, {shape}), {str(node.dtype)!r})")
         return self.scope.known[node]
 
-    def aligned(self, node: Node, axes: int) -> str:
+    def with_axes(self, node: Node, axes: int) -> str:
         """A value at all steps with enough axes after time to meet one of more axes."""
         text, missing = self.use_node(node), axes - len(node.shape)
         return text if node.rank == CONSTANT or missing <= 0 else f"{text}[:{', None' * missing}]"

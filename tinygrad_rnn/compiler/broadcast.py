@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from .program import CONSTANT, STATE, Node, Program, elementwise
+from .rebuild import everywhere
 
 MOST = 1 << 17  # elements that stay in the cache; a vector is quicker than what would not
 
 
+@everywhere
 def written_out(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
     """An elementwise operation without vectors; None if it has none, or if all are."""
     if node.rank < STATE or not 0 < node.size <= MOST or not any(is_row(x, node.shape) for x in args):

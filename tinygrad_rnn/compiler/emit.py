@@ -16,8 +16,9 @@ import numpy as np
 
 from .at_once import VIEWS, AtOnce
 from .places import Buffer, Place, parts, view_of
-from .program import CONSTANT, Node, elementwise, filled, forward
-from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, WHY, Rolled, table
+from .program import CONSTANT, Node, elementwise, filled, forward, ordered
+from .roll import Rolled
+from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, WHY, table
 from .text import direct, viewed
 from .writer import Code, Scope
 
@@ -75,7 +76,7 @@ class Emitter(AtOnce):
         rolled = self.rolled
         states = {node: f"{node.name}0" for node in rolled.states}
         head = self.begin("forward", [*rolled.given.values(), *rolled.externals], states)
-        needed = self.needed([*rolled.forward_roots(), *self.places.body[FORWARD]])
+        needed = set(ordered([*rolled.forward_roots(), *self.places.body[FORWARD]]))
         x = self.use(rolled.given["x"])
         self.line(f"T = len({x})")
         self.section(ONCE, needed)
@@ -93,7 +94,7 @@ class Emitter(AtOnce):
         head = self.begin("backward", [*rolled.seeds.values(), *rolled.carries], finals, "saved")
         self.line("SAVED")
         self.line(f"T = len({self.use(rolled.given['x'])})")
-        rest = set(self.staged) - self.needed([*rolled.forward_roots(), *self.places.body[FORWARD]])
+        rest = set(self.staged) - set(ordered([*rolled.forward_roots(), *self.places.body[FORWARD]]))
         self.section(ONCE, rest)
         self.steps("backward_steps", BACKWARD, [(BEFORE, rest), (BETWEEN, rest)])
         self.section(AFTER, rest)
@@ -125,17 +126,6 @@ class Emitter(AtOnce):
             names.append(self.name(node, called.get(node)))
             self.scope.known[node] = names[-1]
         return f"def {name}({', '.join(names)}):"
-
-    def needed(self, roots: Iterable[Node]) -> set[Node]:
-        """The roots and all that they are made of."""
-        seen: set[Node] = set()
-        stack = list(roots)
-        while stack:
-            node = stack.pop()
-            if node not in seen:
-                seen.add(node)
-                stack += node.args
-        return seen
 
     # -- the loops ---------------------------------------------------------------------------------------------------------
 

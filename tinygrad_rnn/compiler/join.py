@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .program import CONSTANT, STATE, SUMS, Node, Program, filled, ordered, users
-from .rebuild import roots
-from .schedule import Rolled
+from .rebuild import replaced, roots
+from .roll import Rolled
 from .trace import Step
 
 WEIGHTS = 300_000  # elements of joined weights that stay in the cache; of more, those of x are better used once, for all steps
@@ -26,8 +26,8 @@ class Sum(NamedTuple):
     bias: Node | None = None
 
 
-def join(program: Program, step: Step) -> dict[Node, Node]:
-    """Sums of products with the state and the input, each as one product: what becomes of which node."""
+def join(program: Program, step: Step) -> Step:
+    """Sums of products with the state and the input, each as one product."""
     order = ordered(roots(step))
     reading = users(order)
     found: dict[Node, Sum] = {}
@@ -37,7 +37,9 @@ def join(program: Program, step: Step) -> dict[Node, Node]:
             found[node] = known
     ends = {n: s for n, s in found.items() if n.rank == STATE and any(y not in found for y in reading.get(n, [n]))}
     kinds = {(s.rows, s.bias is None) for s in ends.values()}  # one, since the state has one memory
-    return {n: joined(program, s) for n, s in ends.items()} if len(kinds) == 1 and all(map(pays, ends, ends.values())) else {}
+    if len(kinds) != 1 or not all(map(pays, ends, ends.values())):
+        return step
+    return replaced(program, step, {n: joined(program, s) for n, s in ends.items()})
 
 
 def summed(node: Node, found: dict[Node, Sum], states: Sequence[Node]) -> Sum | None:

@@ -42,7 +42,7 @@ def compile(layer: Recurrent, fallback: str | None = None) -> Compiled:
 
 
 class Compiled(Module):
-    """What `tg.compile` returns; see there. `.source` is the program that ran last, of each layer and direction."""
+    """What `tg.compile` returns; see there."""
 
     def __init__(self, layer: Recurrent, fallback: str | None = None) -> None:
         if not isinstance(layer, Recurrent):
@@ -85,7 +85,10 @@ class Compiled(Module):
 
     @property
     def source(self) -> str:
-        """The program that ran last, of each layer and direction: NumPy code with a forward and a backward function."""
+        """The program that ran last, of each layer and direction; before the first call, that for a single sequence.
+
+        NumPy code, with a forward and a backward function.
+        """
         return self._shown("source")
 
     @property

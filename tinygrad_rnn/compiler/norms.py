@@ -23,7 +23,7 @@ def norms(program: Program, step: Step) -> Step:
     """The step in simpler ops; but what is to be summed over time is centred after that."""
     if not any(node.op in NORMS for node in ordered(roots(step))):
         return step
-    step = centred_weights(program, step)
+    step = through_products(program, step)
     later = {g for g in step.gradients.values() if g.op == "centre"}
 
     def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
@@ -45,7 +45,7 @@ def centring(program: Program, node: Node) -> Node:
     return matrix
 
 
-def centred_weights(program: Program, step: Step) -> Step:
+def through_products(program: Program, step: Step) -> Step:
     """`centre` of a product as a product with weights that are centred once, and divisions of rows where they are short."""
     make, reading = program.make, users(ordered(roots(step)))
 

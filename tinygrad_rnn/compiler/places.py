@@ -6,12 +6,14 @@ belongs in the first place.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from math import prod
 from typing import Any, NamedTuple
 
 from ..ops import basic
 from .program import Node, elementwise
-from .schedule import BACKWARD, FORWARD, KNOWN, LOOPS, Rolled, last_use
+from .roll import Rolled
+from .schedule import BACKWARD, FORWARD, KNOWN, LOOPS
 
 View = tuple[str, Any]  # ("getitem", key), ("reshape", shape), ("transpose", axes)
 
@@ -212,6 +214,15 @@ class Places:
             spare = [(free, b) for free, b in spare if b is not buffer]
             spare.append((last.get(node, i), buffer))
             self.of[node] = Place(buffer)
+
+
+def last_use(body: Iterable[Node], base: dict[Node, Node]) -> dict[Node, int]:
+    """For every value, the place in the body where it, or a view of it, is read last."""
+    found: dict[Node, int] = {}
+    for i, node in enumerate(body):
+        for x in node.args:
+            found[base.get(x, x)] = i
+    return found
 
 
 def parts(whole: Node) -> list[tuple[Any, Node]]:

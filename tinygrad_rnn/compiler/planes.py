@@ -8,11 +8,11 @@ from __future__ import annotations
 from math import gcd
 
 from .program import CONSTANT, STATE, Node, Program, elementwise, ordered, sliced
-from .rebuild import Rule, roots
+from .rebuild import rebuilt, roots
 from .trace import Step
 
 
-def planes(program: Program, step: Step) -> Rule:
+def planes(program: Program, step: Step) -> Step:
     """Products with the state as planes, where all that is read of them are columns."""
     results = roots(step)
     order = ordered(results)
@@ -34,7 +34,7 @@ def planes(program: Program, step: Step) -> Rule:
         first = (sliced(node) or (1, 0, 0))[1] // width[node.args[0]]
         return program.make("getitem", args[0], key=(slice(first, first + count) if node in width else first,))
 
-    return rule
+    return rebuilt(program, step, rule)
 
 
 def cut(product: Node, order: list[Node]) -> dict[Node, int]:

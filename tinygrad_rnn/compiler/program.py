@@ -19,6 +19,7 @@ from ..ops import TABLE, basic
 CONSTANT, INPUT, STATE, SEED, CARRY, RESULT = range(6)
 
 UFUNCS = {name for name, op in TABLE.items() if isinstance(op.forward, np.ufunc)}
+ARITHMETIC = {"add", "sub", "mul", "neg", "maximum", "minimum"}
 ELEMENTWISE = UFUNCS | {"exp2", "sigmoid", "relu", "root", "where", "clip", "power", "sinc", "astype"}
 NORMS = {"centre", "rms_norm"}  # what layer normalisation is made of; see norms.py
 SUMS = {"total", "product", "columns"}  # over time: of x, and over its axes; of a.T @ b; of the columns of a * b
@@ -100,7 +101,7 @@ def frozen(value: Any) -> Any:
 
 
 class Program:
-    """Makes nodes, each only once."""
+    """All nodes that were made, for a step or from it. `make` makes each only once; what a step consists of is in a Step."""
 
     def __init__(self) -> None:
         self.known: dict[Any, Node] = {}
@@ -256,9 +257,11 @@ def sample(x: Node) -> Any:
 
 def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[int, ...], Any]:
     """The shape and dtype of a result: known for the common ops, and for all others that of a sample."""
-    shapes, floats = [x.shape for x in args], all(x.dtype.kind == "f" or x.is_number for x in args)
-    if op in ("add", "sub", "mul", "neg", "maximum", "minimum") or (op in UFUNCS and floats):
-        return np.broadcast_shapes(*shapes), promoted(args)
+    shapes = [x.shape for x in args]
+    floats = op in ARITHMETIC or all(x.dtype.kind == "f" or x.is_number for x in args)
+    if op in ARITHMETIC or (op in UFUNCS and floats):
+        same = all(shape == shapes[0] for shape in shapes)
+        return shapes[0] if same else np.broadcast_shapes(*shapes), promoted(args)
     if op == "matmul" and len(shapes[0]) == 2 <= len(shapes[1]):
         return (*shapes[1][:-2], shapes[0][0], shapes[1][-1]), promoted(args)
     if op == "reshape" and -1 not in params["shape"]:

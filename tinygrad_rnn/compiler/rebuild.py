@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from .program import Node, Program, ordered
 from .trace import Step
@@ -31,6 +32,11 @@ def rebuilt(program: Program, step: Step, rule: Rule) -> Step:
         outputs={name: new[n] for name, n in step.outputs.items()},
         gradients={of: new[n] for of, n in step.gradients.items()},
     )
+
+
+def everywhere(rule: Callable[[Program, Node, tuple[Node, ...]], Node | None]) -> Callable[[Program, Step], Step]:
+    """A pass that follows a rule at every node."""
+    return lambda program, step: rebuilt(program, step, partial(rule, program))
 
 
 def replaced(program: Program, step: Step, swap: dict[Node, Node]) -> Step:

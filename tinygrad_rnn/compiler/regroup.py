@@ -69,39 +69,30 @@ class Scaling:
         self.swap: dict[Node, Node] = {}  # slices of what was scaled elsewhere
 
     def times(self, x: Node, s: Node, shared: bool = False) -> Node | None:
-        """x * s, or None if that would cost a multiplication at every step; `shared`: whatever else reads x is seen to."""
+        """x * s; None if that takes a multiplication in the loop. `shared`: whatever else reads x is seen to."""
         make = self.program.make
-        if x.rank < STATE:
-            return (self.times_slice(x, s) if x.op == "getitem" else None) or self.scaled(x, s)
-        if len(self.reading.get(x, ())) > 1 and x.op != "getitem" and not shared:
+        by: Node | None = None
+        if x.rank == STATE and len(self.reading.get(x, ())) > 1 and x.op != "getitem" and not shared:
             return None
-        if x.op == "add":
+        if x.op == "add" and x.rank != CONSTANT:
             parts = [self.times(y, s) for y in x.args]
-            return None if any(y is None for y in parts) else make("add", *(y for y in parts if y is not None))
-        if x.op == "matmul" and x.args[1].rank == CONSTANT and len(x.args[1].shape) == 2:
-            return make("matmul", x.args[0], make("mul", x.args[1], s))
-        if x.op == "mul":
-            for c, u in (x.args, x.args[::-1]):
-                if c.rank == CONSTANT:
-                    return make("mul", make("mul", c, s), u)
-        if x.op == "reshape" and s.shape in ((), x.shape[-1:]):
+            by = None if any(y is None for y in parts) else make("add", *(y for y in parts if y is not None))
+        elif x.op == "matmul" and x.args[1].rank == CONSTANT and len(x.args[1].shape) == 2:
+            by = make("matmul", x.args[0], make("mul", x.args[1], s))
+        elif x.op == "mul":
+            u, v = x.args
+            if v.rank == CONSTANT:
+                by = make("mul", u, make("mul", v, s))
+            elif u.rank == CONSTANT:
+                by = make("mul", make("mul", u, s), v)
+        elif x.op == "reshape" and s.shape in ((), x.shape[-1:]):
             inner = x.args[0]
             if x.shape[:1] == inner.shape[:1] and len(x.shape) == 2:
                 by = self.times(inner, make("reshape", s, shape=inner.shape[1:]) if s.shape else s)
-                return None if by is None else make("reshape", by, shape=x.shape)
-        if x.op == "getitem":
-            return self.times_slice(x, s)
-        return None
-
-    def scaled(self, x: Node, s: Node) -> Node:
-        """x * s for an x that does not depend on the state."""
-        if x.op == "matmul" and x.args[1].rank == CONSTANT and len(x.args[1].shape) == 2:
-            return self.program.make("matmul", x.args[0], self.program.make("mul", x.args[1], s))
-        if x.op == "add" and x.rank != CONSTANT:
-            return self.program.make("add", *(self.scaled(y, s) for y in x.args))
-        if x.op == "mul" and x.args[1].rank == CONSTANT:
-            return self.program.make("mul", x.args[0], self.program.make("mul", x.args[1], s))
-        return self.program.make("mul", x, s)
+                by = by and make("reshape", by, shape=x.shape)
+        elif x.op == "getitem":
+            by = self.times_slice(x, s)
+        return make("mul", x, s) if by is None and x.rank < STATE else by
 
     def times_slice(self, x: Node, s: Node) -> Node | None:
         """Some columns times s: all of them times s there and 1 elsewhere, if the rest is read in other slices only."""

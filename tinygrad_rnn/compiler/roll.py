@@ -3,12 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from .norms import expanded
 from .program import CARRY, CONSTANT, Node, Program, ordered, users
 from .rebuild import roots
-from .schedule import Rolled
 from .trace import Step
+
+
+class Rolled(NamedTuple):
+    """The program of a whole sequence: a step, with what is made of it over time."""
+
+    given: dict[str, Node]
+    states: tuple[Node, ...]  # the old ones: given
+    externals: tuple[Node, ...]  # given
+    new: tuple[Node, ...]
+    outputs: dict[str, Node]
+    seeds: dict[str, Node]  # given
+    carries: tuple[Node, ...]  # given
+    back: tuple[Node, ...]  # what the carries become; () if there is no way back
+    dx: Node | None
+    totals: tuple[Node | None, ...]  # of the externals: gradients summed over all steps
+
+    def forward_roots(self) -> list[Node]:
+        """What the forward pass is for."""
+        return [*self.new, *self.outputs.values()]
+
+    def backward_roots(self) -> list[Node]:
+        """What the backward pass is for."""
+        return [*self.back, *(node for node in (self.dx, *self.totals) if node is not None)]
 
 
 def roll(program: Program, step: Step) -> Rolled:

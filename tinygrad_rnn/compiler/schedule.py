@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
-
 from ..ops import basic
 from .program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, elementwise, ordered
+from .roll import Rolled
 
 ONCE, BEFORE, FORWARD, OUTPUT, BETWEEN, BACKWARD, AFTER, LAST = STAGES = (
     "once", "before", "forward", "output", "between", "backward", "after", "result",
@@ -22,29 +20,6 @@ WHY = {
     AFTER: "depends on the gradient carried, which does not depend on it: all steps at once, after the backward loop",
     LAST: "summed over all steps, at the end",
 }
-
-
-class Rolled(NamedTuple):
-    """The program of a whole sequence: a step, with what is made of it over time."""
-
-    given: dict[str, Node]
-    states: tuple[Node, ...]  # the old ones: given
-    externals: tuple[Node, ...]  # given
-    new: tuple[Node, ...]
-    outputs: dict[str, Node]
-    seeds: dict[str, Node]  # given
-    carries: tuple[Node, ...]  # given
-    back: tuple[Node, ...]  # what the carries become; () if there is no way back
-    dx: Node | None
-    totals: tuple[Node | None, ...]  # of the externals: gradients summed over all steps
-
-    def forward_roots(self) -> list[Node]:
-        """What the forward pass is for."""
-        return [*self.new, *self.outputs.values()]
-
-    def backward_roots(self) -> list[Node]:
-        """What the backward pass is for."""
-        return [*self.back, *(node for node in (self.dx, *self.totals) if node is not None)]
 
 
 def batchable(node: Node) -> bool:
@@ -121,12 +96,3 @@ def written(node: Node, name: dict[Node, str]) -> str:
         parts = [f"{k.start}:{k.stop}" if isinstance(k, slice) and k != slice(None) else ":" for k in node.params["key"]]
         return f"{name[node.args[0]]}[{', '.join(parts)}]"
     return f"{node.op}({', '.join([*(name[x] for x in node.args), *(f'{k}={v}' for k, v in node.params.items())])})"
-
-
-def last_use(body: Iterable[Node], base: dict[Node, Node]) -> dict[Node, int]:
-    """For every value, the place in the body where it, or a view of it, is read last."""
-    found: dict[Node, int] = {}
-    for i, node in enumerate(body):
-        for x in node.args:
-            found[base.get(x, x)] = i
-    return found

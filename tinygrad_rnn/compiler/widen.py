@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .program import STATE, Node, Program, ordered, sliced
+from .rebuild import rebuilt, roots
 from .trace import Step
 
 
@@ -19,12 +20,12 @@ class Piece(NamedTuple):
     width: int  # of the whole
 
 
-def widened(step: Step, order: list[Node]) -> set[Node]:
-    """The nodes of the way back that are the same of three quarters of an array, or more."""
+def widen(program: Program, step: Step) -> Step:
+    """What the way back does to three quarters of an array, or more, done to all of it."""
     forward = set(ordered([*step.new, *step.outputs.values()]))
     pieces: dict[Node, Piece] = {}
     alike: dict[Any, list[Node]] = {}
-    for node in order:
+    for node in ordered(roots(step)):
         if node.rank != STATE or len(node.shape) != 2 or node.shape[0] != 1:
             continue
         cut, known = sliced(node), [pieces[x] for x in node.args if x in pieces]
@@ -37,11 +38,13 @@ def widened(step: Step, order: list[Node]) -> set[Node]:
             pieces[node] = known[0]._replace(of=of)
             alike.setdefault(of, []).append(node)
     groups = (nodes for nodes in alike.values() if len(nodes) > 1)
-    return {n for nodes in groups if 4 * sum(n.shape[1] for n in nodes) >= 3 * pieces[nodes[0]].width for n in nodes}
+    wide = {n for nodes in groups if 4 * sum(n.shape[1] for n in nodes) >= 3 * pieces[nodes[0]].width for n in nodes}
 
+    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
+        if node not in wide:
+            return None
+        key = next(x.params["key"] for x in args if x.op == "getitem")
+        whole = program.make(node.op, *(x.args[0] if x.op == "getitem" else x for x in args))
+        return program.make("getitem", whole, key=key)
 
-def widen(program: Program, node: Node, args: tuple[Node, ...]) -> Node:
-    """A node as a piece of what is done to whole arrays."""
-    key = next(x.params["key"] for x in args if x.op == "getitem")
-    whole = program.make(node.op, *(x.args[0] if x.op == "getitem" else x for x in args))
-    return program.make("getitem", whole, key=key)
+    return rebuilt(program, step, rule)

@@ -13,7 +13,8 @@ import numpy as np
 
 from .places import Buffer, Place, Places
 from .program import CONSTANT, Node
-from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, Rolled, stages
+from .roll import Rolled
+from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, stages
 from .text import viewed
 
 TOOLS = {

@@ -20,8 +20,8 @@ def matmul(a: Any, b: Any) -> Any:
 
 
 def matmul_da(g: Any, out: Any, a: Any, b: Any) -> Any:
-    """d(a @ b)/da: g @ b.T, and what that means for vectors. None for a matrix a and few columns b, which wait for those of
-    other uses: W @ h waits, h @ W does not."""
+    """d(a @ b)/da: g @ b.T, and what that means for vectors. None if a is a matrix and b has fewer columns than rows: they
+    wait for those of other uses of a. So W @ h waits, and h @ W does if W is narrow."""
     if a.ndim == 2 and b.ndim < 3 and (b.ndim == 1 or b.shape[1] < a.shape[1]):
         return None
     if b.ndim == 1:

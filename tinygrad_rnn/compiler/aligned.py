@@ -1,4 +1,4 @@
-"""Weights where BLAS reads them fastest: from a multiple of 64 bytes on, as wide as a register and a line of the cache."""
+"""Weights where BLAS reads them fastest: from a multiple of 64 bytes on, since a line of the cache has 64."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 
 from ..ops import Array
 from .program import CONSTANT, STATE, Node, Program
+from .rebuild import everywhere
 
 LINE = 64
 LEAST = 1 << 14  # weights that are worth the copy
@@ -21,10 +22,11 @@ def aligned(x: Array) -> Array:
     return copy
 
 
-def multiplied(program: Program, node: Node) -> Node | None:
-    """A product with weights at every step, with a copy of them if it pays."""
-    if node.op != "matmul" or node.rank < STATE or len(node.args[0].shape) != 2 or node.args[1].rank != CONSTANT:
+@everywhere
+def aligned_weights(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
+    """A product with weights at every step: with an aligned copy of them, if that pays."""
+    if node.op != "matmul" or node.rank < STATE or len(args[0].shape) != 2 or args[1].rank != CONSTANT:
         return None
-    x, w = node.args
+    x, w = args
     fits = w.size >= LEAST and x.size * w.shape[-1] <= MOST and w.op not in ("aligned", "constant")
     return program.make("matmul", x, program.make("aligned", w)) if fits else None
