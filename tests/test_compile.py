@@ -665,6 +665,26 @@ def test_a_member_of_a_state_that_is_an_array():
     agree(nn.Recurrent(Written(step, size=(2, 3))), np.ones((T, N, E)), record=("state0", "state1"))
 
 
+def test_the_indices_in_a_schedule():
+    compiled = tg.compile(lstm())
+    assert "dbias_hh   = dw[:, 5]" in compiled.schedule
+    compiled(np.zeros((T, N, E)))
+    assert sorted(re.findall(r"= (ifgo\[.*\])", compiled.schedule)) == ["ifgo[0]", "ifgo[1]", "ifgo[2]", "ifgo[3]"]
+
+
+def test_a_layer_that_becomes_batch_first(x):
+    layer = lstm()
+    compiled = tg.compile(layer)
+    compiled.batch_first = True
+    agree(layer, x, compiled=compiled)
+
+
+def test_a_parameter_of_any_name(x):
+    cell = Written(lambda c, x, h: np.tanh(c.own(x) + c.SAVED * h))
+    cell.SAVED = nn.Parameter(np.ones(2))
+    agree(nn.Recurrent(cell), x)
+
+
 def test_the_source_of_a_cell_without_sizes():
     with pytest.raises(RuntimeError, match=r"there is no program yet.*call it once"):
         _ = tg.compile(nn.Recurrent(Written(lambda c, x, h: h))).source

@@ -89,6 +89,28 @@ def test_calls_per_step(cell, batch, forward, backward):
         assert (len(way) if isinstance(wanted, int) else way) == wanted
 
 
+def test_what_a_layer_norm_takes_on_the_way_back():
+    """The weight of the norm is multiplied once, for a sum and a product; the deviation divides what the product gives."""
+    loop = re.findall(r"^        (\w+)\((.*)\)$", source(zoo.LayerNormLSTMCell(E, 4), 1).split("def backward")[1], re.M)
+    at = next(i for i, (_, text) in enumerate(loop) if "norm_h_weight" in text)
+    assert [name for name, _ in loop[at : at + 7]] == ["multiply", "vecdot", "multiply", "multiply", "add", "dot", "multiply"]
+    product, gradient = loop[at + 5 : at + 7]
+    assert product[1].split(", ")[2] == gradient[1].split(", ")[0]
+    assert gradient[1].split(", ")[2] == "dh"
+
+
+@pytest.mark.parametrize(("cell", "together"), [(nn.LSTMCell(E, 4), True), (zoo.CoupledLSTMCell(E, 4), False)])
+def test_slopes_together_for_most_of_the_gates(cell, together):
+    """Three sigmoids of four, but not two of three."""
+    assert bool(re.search(r"= i?fgo \* i?fgo$", source(cell, 1), re.M)) is together
+
+
+@pytest.mark.parametrize(("size", "copied"), [(16, True), (2, False)])
+def test_gates_that_are_read_often_in_short_rows_are_copied(size, copied):
+    text = source(nn.LSTMCell(E, size), 32).split("def backward")[1]
+    assert ("i = ifgo[:, 0].copy()" in text) is copied
+
+
 def test_one_product_for_the_gradients_of_what_is_joined():
     text = source(nn.LSTMCell(E, 4), 1)
     assert "dw = dot(dz.reshape(-1, 16).T, hxs[:-1].reshape(-1, 8))" in text

@@ -23,6 +23,7 @@ from .text import direct, viewed
 from .writer import Code, Scope
 
 CACHE = 1 << 16  # elements of a state that some steps may have so that what is made of them stays in the cache
+SAVED = "\0"  # stands for what the way back needs, until that is known
 WHOLE = 16  # so many steps at once are as good as all
 
 
@@ -50,8 +51,8 @@ class Emitter(AtOnce):
         forward = self.forward_way()
         backward = self.backward_way() if rolled.back else ""
         saved = ", ".join(self.saved)
-        forward = forward.replace("SAVED", f"({saved}{',' if len(self.saved) == 1 else ''})")
-        backward = backward.replace("SAVED", f"{saved}{',' if len(self.saved) == 1 else ''} = saved" if saved else "pass")
+        forward = forward.replace(SAVED, f"({saved}{',' if len(self.saved) == 1 else ''})")
+        backward = backward.replace(SAVED, f"{saved}{',' if len(self.saved) == 1 else ''} = saved" if saved else "pass")
         body = "\n\n\n".join([*self.functions, forward, backward]).rstrip()
         used = sorted(self.globals.keys() & set(re.findall(r"\w+", body)))
         numpys = [name for name in used if getattr(np, name, None) is self.globals[name]]
@@ -84,7 +85,7 @@ class Emitter(AtOnce):
         self.section(OUTPUT, needed)
         results = ", ".join(self.over_time(node) for node in rolled.outputs.values())
         finals = ", ".join(self.state(old, "-1") for old in rolled.states)
-        self.line(f"return [{results}], [{finals}], SAVED")
+        self.line(f"return [{results}], [{finals}], {SAVED}")
         return "\n".join([head, *self.scope.lines])
 
     def backward_way(self) -> str:
@@ -92,7 +93,7 @@ class Emitter(AtOnce):
         rolled = self.rolled
         finals = {node: f"{node.name}_T" for node in rolled.carries}
         head = self.begin("backward", [*rolled.seeds.values(), *rolled.carries], finals, "saved")
-        self.line("SAVED")
+        self.line(SAVED)
         self.line(f"T = len({self.use(rolled.given['x'])})")
         rest = set(self.staged) - set(ordered([*rolled.forward_roots(), *self.places.body[FORWARD]]))
         self.section(ONCE, rest)

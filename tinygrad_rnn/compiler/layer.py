@@ -60,7 +60,7 @@ class Compiled(Module):
         self._lock = RLock()
         self._unrolled = False
         learned = hasattr(layer, "initial_state0_l0")
-        self._plain = len(layer.cells) == 1 and not layer.batch_first and not learned  # a call without options is one run
+        self._plain = len(layer.cells) == 1 and not learned  # a call without options is one run
 
     def named_children(self) -> Iterator[tuple[str, Tensor | Module]]:
         yield "layer", self.layer  # and no program
@@ -128,6 +128,7 @@ class Compiled(Module):
                 and lengths is None
                 and not record
                 and self._plain
+                and not self.layer.batch_first
                 and isinstance(x, Tensor)
                 and x.size
                 and x.ndim == 3

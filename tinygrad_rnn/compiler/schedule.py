@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..ops import basic
 from .program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, elementwise, ordered
 from .roll import Rolled
+from .text import key_text
 
 ONCE, BEFORE, FORWARD, OUTPUT, BETWEEN, BACKWARD, AFTER, LAST = STAGES = (
     "once", "before", "forward", "output", "between", "backward", "after", "result",
@@ -93,6 +94,5 @@ def written(node: Node, name: dict[Node, str]) -> str:
     if node.op == "constant":
         return repr(node.value) if node.is_number or not node.shape else f"constant{list(node.shape)}"
     if node.op == "getitem":
-        parts = [f"{k.start}:{k.stop}" if isinstance(k, slice) and k != slice(None) else ":" for k in node.params["key"]]
-        return f"{name[node.args[0]]}[{', '.join(parts)}]"
+        return f"{name[node.args[0]]}[{key_text(node.params['key'])}]"
     return f"{node.op}({', '.join([*(name[x] for x in node.args), *(f'{k}={v}' for k, v in node.params.items())])})"

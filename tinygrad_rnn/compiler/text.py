@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..ops import basic
-from .places import View
 from .program import Node
+
+if TYPE_CHECKING:
+    from .places import View
 
 SIGNS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "power": "**", "mod": "%"}
 

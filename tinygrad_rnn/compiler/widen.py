@@ -38,6 +38,7 @@ def widen(program: Program, step: Step) -> Step:
             pieces[node] = known[0]._replace(of=of)
             alike.setdefault(of, []).append(node)
     groups = (nodes for nodes in alike.values() if len(nodes) > 1)
+    # For less than three quarters, the work on the rest costs what the calls save.
     wide = {n for nodes in groups if 4 * sum(n.shape[1] for n in nodes) >= 3 * pieces[nodes[0]].width for n in nodes}
 
     def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
