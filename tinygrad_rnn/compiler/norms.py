@@ -86,13 +86,15 @@ def by_rows(node: Node) -> bool:
 
 
 def divided(node: Node) -> bool:
-    """Is this a matrix with a divisor for each row?"""
-    return (
-        node.op == "div"
-        and node.rank > CONSTANT
-        and node.args[1].shape == (node.shape[0], 1)
-        and node.args[0].shape == node.shape
-    )
+    """Is this a matrix with a deviation that divides each row?"""
+    if node.op != "div" or not deviation(node.args[1]):
+        return False
+    return node.args[0].shape == node.shape and node.args[1].shape == (node.shape[0], 1)
+
+
+def deviation(x: Node) -> bool:
+    """Is this a root that an eps keeps from 0, so that its inverse is finite?"""
+    return x.op == "sqrt" and x.args[0].op == "add" and x.args[0].args[1].is_number and x.args[0].args[1].value > 1e-30
 
 
 def expanded(maker: Any, op: str, x: Node, axis: tuple[int, ...], eps: float = 0) -> Node:

@@ -8,7 +8,7 @@ from .aligned import aligned_weights
 from .broadcast import written_out
 from .join import join
 from .linear import linear, spread
-from .norms import norms
+from .norms import deviation, norms
 from .pack import pack
 from .planes import planes
 from .program import CARRY, CONSTANT, STATE, Node, Program, ordered, sliced, users
@@ -58,11 +58,6 @@ def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
     if node.op == "clip":
         return make("minimum", make("maximum", x, args[1]), args[2])
     return None
-
-
-def deviation(x: Node) -> bool:
-    """Is this a root that an eps keeps from 0, so that its inverse is finite?"""
-    return x.op == "sqrt" and x.args[0].op == "add" and x.args[0].args[1].is_number and x.args[0].args[1].value > 1e-30
 
 
 def inverse(program: Program, x: Node) -> Node:
