@@ -73,8 +73,8 @@ def joining(monkeypatch):
         (nn.LSTMCell(E, 16), 32, 9, 7),
         (nn.LSTMCell(E, 2), 32, 10, 7),  # a long row for a short result
         (nn.GRUCell(E, 4), 1, 13, 5),
-        (zoo.PeepholeLSTMCell(E, 4), 1, 17, 7),
-        (zoo.PeepholeLSTMCell(E, 4), 32, 17, 7),
+        (zoo.PeepholeLSTMCell(E, 4), 1, 18, 7),
+        (zoo.PeepholeLSTMCell(E, 4), 32, 18, 7),
         (zoo.CoupledLSTMCell(E, 4), 1, 10, 7),
         (zoo.LayerNormLSTMCell(E, 4), 1, 26, 18),
         (zoo.MinimalGatedCell(E, 4), 1, 12, 11),

@@ -275,7 +275,7 @@ class Emitter(AtOnce):
             source = of.get(node.args[0])
             if source is not None and source.buffer is place.buffer:
                 return
-        if op == "concatenate":
+        if op in ("concatenate", "stack"):
             if place.old:  # filled before the loop
                 return
             for key, part in parts(node):

@@ -92,30 +92,20 @@ def packed_constants(program: Program, nodes: Sequence[Node]) -> Node | None:
 
 
 def packed_op(program: Program, nodes: Sequence[Node]) -> Node | None:
-    """The same op on all; an argument that they share is spread over them."""
+    """The same op on all; if they share an argument, each by itself, with the results side by side."""
     first, count, (rows, width) = nodes[0], len(nodes), nodes[0].shape
     if any(x.shape not in ((rows, width), (width,), ()) for n in nodes for x in n.args):
         return None
     args: list[Node] = []
-    alone: list[bool] = []
     for each in zip(*(n.args for n in nodes), strict=True):
-        alone.append(all(x is each[0] for x in each) and each[0].shape == (rows, width))
-        found = each[0] if alone[-1] else packed(program, each)
+        if all(x is each[0] for x in each) and each[0].shape == (rows, width):
+            return program.make("concatenate", *nodes, axis=1)
+        found = packed(program, each)
         if found is None:
             return None
         args.append(found)
-    if not any(alone):
-        made = program.make(first.op, *args, **first.params)
-        return made if made.shape == (rows, count * width) else None
-    shaped = []
-    for x, shared in zip(args, alone, strict=True):
-        if shared:
-            x = program.make("reshape", x, shape=(rows, 1, width))
-        elif x.shape:
-            x = program.make("reshape", x, shape=(*x.shape[:-1], count, width))
-        shaped.append(x)
-    made = program.make(first.op, *shaped, **first.params)
-    return program.make("reshape", made, shape=(rows, count * width)) if made.shape == (rows, count, width) else None
+    made = program.make(first.op, *args, **first.params)
+    return made if made.shape == (rows, count * width) else None
 
 
 def activation(program: Program, x: Node, nodes: Sequence[Node]) -> Node:

@@ -163,7 +163,7 @@ class Places:
                     self.of[whole] = Place(Buffer(whole, stored))
                     self.of[inner] = Place(self.of[whole].buffer, back)
                 continue
-            if whole.op != "concatenate" or (whole in self.of and self.of[whole].old):
+            if whole.op not in ("concatenate", "stack") or (whole in self.of and self.of[whole].old):
                 continue
             if whole not in self.of:
                 stored = any(self.base.get(x, x) in self.stored for x in (whole, *whole.args))

@@ -81,5 +81,7 @@ def layered(program: Program, x: Node, count: int) -> Node:
         return made
     if len(x.shape) != 2:
         return x
+    if x.op == "concatenate" and len(x.args) == count and all(y.shape == x.args[0].shape for y in x.args):
+        return program.make("stack", *x.args, axis=0)
     columns = program.make("reshape", x, shape=(x.shape[0], count, x.shape[1] // count))
     return program.make("transpose", columns, axes=(1, 0, 2))

@@ -5,6 +5,8 @@ a + (h + b) = (a + b) + h, where a + b is known before the loop; (x @ W) * s = x
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import numpy as np
 
 from .program import CONSTANT, STATE, Node, Program, ordered, sliced, users
@@ -85,6 +87,18 @@ class Scaling:
                 by = make("mul", u, make("mul", v, s))
             elif u.rank == CONSTANT:
                 by = make("mul", make("mul", u, s), v)
+        elif x.op == "concatenate" and x.params["axis"] == len(x.shape) - 1 and s.shape in ((), x.shape[-1:]):
+            ends = list(accumulate(y.shape[-1] for y in x.args))
+            pieces = [
+                s if not s.shape else make("getitem", s, key=(slice(e - y.shape[-1], e),))
+                for y, e in zip(x.args, ends, strict=True)
+            ]
+            parts = [self.times(y, piece) for y, piece in zip(x.args, pieces, strict=True)]
+            by = (
+                None
+                if any(y is None for y in parts)
+                else make("concatenate", *(y for y in parts if y is not None), **x.params)
+            )
         elif x.op == "reshape" and s.shape in ((), x.shape[-1:]):
             inner = x.args[0]
             if x.shape[:1] == inner.shape[:1] and len(x.shape) == 2:
