@@ -78,7 +78,7 @@ class Scaling:
             return None
         if x.op == "add" and x.rank != CONSTANT:
             parts = [self.times(y, s) for y in x.args]
-            by = None if any(y is None for y in parts) else make("add", *(y for y in parts if y is not None))
+            by = make("add", *filter(None, parts)) if all(parts) else None
         elif x.op == "matmul" and x.args[1].rank == CONSTANT and len(x.args[1].shape) == 2:
             by = make("matmul", x.args[0], make("mul", x.args[1], s))
         elif x.op == "mul":
@@ -87,18 +87,14 @@ class Scaling:
                 by = make("mul", u, make("mul", v, s))
             elif u.rank == CONSTANT:
                 by = make("mul", make("mul", u, s), v)
-        elif x.op == "concatenate" and x.params["axis"] == len(x.shape) - 1 and s.shape in ((), x.shape[-1:]):
-            ends = list(accumulate(y.shape[-1] for y in x.args))
-            pieces = [
-                s if not s.shape else make("getitem", s, key=(slice(e - y.shape[-1], e),))
+        elif x.op == "concatenate" and x.rank != CONSTANT and x.params["axis"] == 1 == len(x.shape) - 1:
+            ends = accumulate(y.shape[-1] for y in x.args)
+            cuts = [
+                make("getitem", s, key=(slice(e - y.shape[-1], e),)) if s.shape else s
                 for y, e in zip(x.args, ends, strict=True)
             ]
-            parts = [self.times(y, piece) for y, piece in zip(x.args, pieces, strict=True)]
-            by = (
-                None
-                if any(y is None for y in parts)
-                else make("concatenate", *(y for y in parts if y is not None), **x.params)
-            )
+            parts = list(map(self.times, x.args, cuts))
+            by = make("concatenate", *filter(None, parts), **x.params) if all(parts) else None
         elif x.op == "reshape" and s.shape in ((), x.shape[-1:]):
             inner = x.args[0]
             if x.shape[:1] == inner.shape[:1] and len(x.shape) == 2:
