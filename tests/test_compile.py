@@ -641,8 +641,13 @@ def test_a_norm_of_a_product_takes_its_mean_from_the_weights():
 def test_a_constant_row_is_normalised_to_zeros():
     """Whatever else is left of it by rounding becomes large."""
     cell = Written(lambda c, x, h: c.norm(np.tanh(h) + x), size=5, features=5, dtype=np.float32)
-    y, _ = tg.compile(nn.Recurrent(cell))(np.full((6, 1, 5), 0.7, np.float32))
-    assert not y.numpy().any()
+    x = np.full((6, 2, 5), 0.7, np.float32)
+    x[:, 1, 0] = 0
+    layer = nn.Recurrent(cell)
+    y = tg.compile(layer)(x)[0].numpy()
+    assert not y[:, 0].any()
+    assert y[:, 1].all()
+    np.testing.assert_allclose(y, layer(x)[0].numpy(), rtol=1e-5)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -651,6 +656,15 @@ def test_gradients_that_amplify_rounding_are_no_reason_to_refuse(seed):
     x = np.random.default_rng(seed).normal(size=(4, 64, 3)).astype(np.float32)
     layer = nn.Recurrent(nn.zoo.LayerNormLSTMCell(3, 2))
     np.testing.assert_allclose(tg.compile(layer)(x)[0].data, layer(x)[0].data, atol=1e-3)
+
+
+def test_what_is_wrong_in_single_precision_alone_is_refused():
+    def step(c, x, h):
+        twice, c.traced = not hasattr(c, "traced") and x.dtype == np.float32, True
+        return np.tanh((2 if twice else 1) * h + c.own(x))
+
+    with pytest.raises(tg.CompileError, match="differs from the unrolled layer's on random numbers"):
+        tg.compile(nn.Recurrent(Written(step, dtype=np.float32)))(np.ones((T, N, E), np.float32))
 
 
 def test_a_backward_loop_that_reads_nothing_over_time():

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .pack import columns
 from .program import CONSTANT, STATE, SUMS, Node, Program, filled, ordered, users
 from .rebuild import replaced, roots
 from .roll import Rolled
@@ -107,7 +108,7 @@ def joined_products(program: Program, rolled: Rolled) -> Rolled:
         return rolled
     whole, new = rows[0], dict[Node, Node]()
 
-    def columns(node: Node) -> tuple[slice, int | slice] | None:
+    def place(node: Node) -> tuple[slice, int | slice] | None:
         """Which of the columns of the product with the whole this node is."""
         if node.op == "total" and node.params["axes"] == (0,) and len(node.args[0].shape) == 2:
             return slice(None), whole.shape[1] - 1
@@ -115,12 +116,12 @@ def joined_products(program: Program, rolled: Rolled) -> Rolled:
         inner = x.args if x.op == "concatenate" and x.params["axis"] == 1 else (x,)
         at = next((i for i in range(len(whole.args)) if whole.args[i : i + len(inner)] == inner), None)
         start = sum(y.shape[1] for y in whole.args[:at])
-        return None if at is None else (slice(None), slice(start, start + x.shape[1]))
+        return None if at is None else columns(start, start + x.shape[1])
 
     order = ordered(n for n in rolled.totals if n is not None)
-    often = {n.args[0] for n in order if n.op == "product" and columns(n) and has_state(n.args[1], rolled.states)}
+    often = {n.args[0] for n in order if n.op == "product" and place(n) and has_state(n.args[1], rolled.states)}
     for node in order:
-        key = columns(node) if node.op in SUMS and node.args[0] in often else None
+        key = place(node) if node.op in SUMS and node.args[0] in often else None
         if key is not None:
             product = program.make("product", node.args[0], whole)
             product.name = "dw"
