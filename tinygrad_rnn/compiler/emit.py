@@ -54,11 +54,15 @@ class Emitter(AtOnce):
         forward = forward.replace(SAVED, f"({saved}{',' if len(self.saved) == 1 else ''})")
         backward = backward.replace(SAVED, f"{saved}{',' if len(self.saved) == 1 else ''} = saved" if saved else "pass")
         body = "\n\n\n".join([*self.functions, forward, backward]).rstrip()
-        used = sorted(self.globals.keys() & set(re.findall(r"\w+", body)))
+        used = sorted(self.globals.keys() & set(re.findall(r"\w+", body + self.preface())))
         numpys = [name for name in used if getattr(np, name, None) is self.globals[name]]
         others = [name for name in used if name not in numpys]
         head = [f'"""{title}"""', "", f"from numpy import {', '.join(numpys)}"] + [self.comment(name) for name in others]
-        return Code("\n".join(head) + f"\n\n\n{body}\n", {name: self.globals[name] for name in used}, table(self.staged))
+        return Code("\n".join(head) + f"\n{self.preface()}\n\n{body}\n", {name: self.globals[name] for name in used}, table(self.staged))
+
+    def preface(self) -> str:
+        """What stands before the functions."""
+        return ""
 
     def comment(self, name: str) -> str:
         """What a global name stands for."""
@@ -100,7 +104,7 @@ class Emitter(AtOnce):
         self.steps("backward_steps", BACKWARD, [(BEFORE, rest), (BETWEEN, rest)])
         self.section(AFTER, rest)
         self.section(LAST, rest)
-        carries = ", ".join(self.use(buffer) for buffer in self.places.carries)
+        carries = ", ".join(map(self.end_carry, self.places.carries))
         dx, *totals = self.handed_out([rolled.dx, *rolled.totals])
         self.line(f"return {dx}, [{carries}], [{', '.join(totals)}]")
         return "\n".join([head, *self.scope.lines])
@@ -132,11 +136,7 @@ class Emitter(AtOnce):
 
     def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
         """A loop, and what is done at once before it: for all steps, or again and again for some of them."""
-        states = self.places.states if loop == FORWARD else self.places.carries
-        given = self.rolled.states if loop == FORWARD else self.rolled.carries
-        for node, buffer in zip(given, states, strict=True):
-            begin = self.state(node) if loop == FORWARD else f"{self.use(buffer)}[...]"
-            self.line(f"{begin} = {self.scope.known[node]}")
+        self.begin_states(loop)
         if self.chunk >= WHOLE:
             for stage, wanted in before:
                 self.section(stage, wanted)
@@ -167,6 +167,22 @@ class Emitter(AtOnce):
             self.line(f"for stop in range(T, 0, -{size}):")
             self.line(f"    t = slice(max(stop - {size}, 0), stop)")
         self.line(f"    {name}({passed})")
+
+    def begin_states(self, loop: str) -> None:
+        """The states, or the gradients that are carried, before the first step."""
+        states = self.places.states if loop == FORWARD else self.places.carries
+        given = self.rolled.states if loop == FORWARD else self.rolled.carries
+        for node, buffer in zip(given, states, strict=True):
+            begin = self.state(node) if loop == FORWARD else self.begin_carry(buffer)
+            self.line(f"{begin} = {self.scope.known[node]}")
+
+    def begin_carry(self, buffer: Buffer) -> str:
+        """Where the gradient of a final state goes."""
+        return f"{self.use(buffer)}[...]"
+
+    def end_carry(self, buffer: Buffer) -> str:
+        """Where the gradient of an initial state is at last."""
+        return self.use(buffer)
 
     def state(self, node: Node, row: str = "0") -> str:
         """A state, or what it shares its rows with, in the first row of its buffer, or in another."""

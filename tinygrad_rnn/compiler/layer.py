@@ -25,10 +25,10 @@ from .run import OUTPUT, Rolling
 from .trace import CompileError, Wanted
 
 PROGRAMS = 32  # so many are kept, for the latest shapes
-OWN = {"layer", "fallback", "training", "_programs", "_last", "_lock", "_unrolled", "_plain"}
+OWN = {"layer", "fallback", "target", "training", "_programs", "_last", "_lock", "_unrolled", "_plain"}
 
 
-def compile(layer: Recurrent, fallback: str | None = None) -> Compiled:
+def compile(layer: Recurrent, fallback: str | None = None, target: str = "numpy") -> Compiled:
     """A recurrent layer made fast: the same call, the same results, the same parameters, and its program to read: `.source`,
     `.textbook` (the same, plainly) and `.schedule`.
 
@@ -38,13 +38,13 @@ def compile(layer: Recurrent, fallback: str | None = None) -> Compiled:
     fallback: what to do with a step that cannot become a program, one that looks at values (`if h.sum() > 0:`): None raises
         CompileError at the first call, naming the line; "unrolled" warns once and runs the layer as it is.
     """
-    return Compiled(layer, fallback)
+    return Compiled(layer, fallback, target)
 
 
 class Compiled(Module):
     """What `tg.compile` returns; see there."""
 
-    def __init__(self, layer: Recurrent, fallback: str | None = None) -> None:
+    def __init__(self, layer: Recurrent, fallback: str | None = None, target: str = "numpy") -> None:
         if not isinstance(layer, Recurrent):
             hint = "model.rnn = tg.compile(model.rnn)" if isinstance(layer, Module) else "tg.compile(tg.nn.LSTM(3, 5))"
             if isinstance(layer, Compiled):
@@ -54,7 +54,9 @@ class Compiled(Module):
             raise TypeError(f"compile: expected a recurrent layer, got a {type(layer).__name__}; write {hint}")
         if fallback not in (None, "unrolled"):
             raise ValueError(f"compile: fallback is None or 'unrolled', got {fallback!r}")
-        self.layer, self.fallback = layer, fallback
+        if target not in ("numpy", "c"):
+            raise ValueError(f"compile: target is 'numpy' or 'c', got {target!r}")
+        self.layer, self.fallback, self.target = layer, fallback, target
         self._programs: dict[Any, Rolling] = {}
         self._last: dict[str, Rolling] = {}
         self._lock = RLock()
@@ -81,7 +83,7 @@ class Compiled(Module):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """How it is copied and pickled: by its layer, and programs are made again."""
-        return Compiled, (self.layer, self.fallback)
+        return Compiled, (self.layer, self.fallback, self.target)
 
     @property
     def source(self) -> str:
@@ -208,7 +210,7 @@ class Compiled(Module):
             if program is None or not program.current():
                 if name == "l0":
                     layer._check_input(x, 0)
-                program = self._programs[key] = Rolling(layer, name, self._wanted(name, x, state, padded, names))
+                program = self._programs[key] = Rolling(layer, name, self._wanted(name, x, state, padded, names), self.target)
                 for old in list(self._programs)[:-PROGRAMS]:
                     self._programs.pop(old).forget()
             self._last[name] = program

@@ -23,6 +23,8 @@ from ..ops import Array, Op, Together
 from ..tensor import Tensor
 from .emit import emit
 from .join import joined_products
+from .native.emit import emit_c
+from .native.rows import lowered
 from .rewrite import improved
 from .roll import roll
 from .self_check import check
@@ -53,8 +55,8 @@ OUTPUT = Op("output", lambda box, index: box[()][0][index], Together(gathered))
 class Rolling:
     """A program that can be run: for one layer and direction, and one use."""
 
-    def __init__(self, layer: Recurrent, name: str, wanted: Wanted) -> None:
-        self.layer, self.name, self.wanted = layer, name, wanted
+    def __init__(self, layer: Recurrent, name: str, wanted: Wanted, target: str) -> None:
+        self.layer, self.name, self.wanted, self.target = layer, name, wanted, target
         self.cell = cell = layer.cells[name]
         step = trace(layer, cell, wanted)
         while [h.dtype.str for h in step.new] != [dtype for _, dtype in wanted.states]:
@@ -70,10 +72,11 @@ class Rolling:
         self.zeros = tuple(np.zeros(shape, dtype) for shape, dtype in wanted.states)
         self.outputs, self.reverse = len(step.outputs), name.endswith("_reverse")
         self.extra_names = [n for n in step.given if n == "mask" or n == "real" or n.startswith("zone")]
-        rolled = joined_products(step.program, roll(step.program, improved(step.program, step)))
+        passes, emitter = (lowered, emit_c) if target == "c" else (improved, emit)
+        rolled = joined_products(step.program, roll(step.program, passes(step.program, step)))
         kind = type(cell).__name__
         self.step, self.title = step, f"{kind} over time, for inputs {wanted.x[0]} a step"
-        code = emit(rolled, self.title)
+        code = emitter(rolled, self.title)
         self.source, self.schedule = code.source, code.schedule
         self.file = file = f"<tg.compile {kind} {next(numbers)}>"
         linecache.cache[file] = (len(self.source), None, self.source.splitlines(keepends=True), file)

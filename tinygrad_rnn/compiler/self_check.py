@@ -54,7 +54,7 @@ def no_less_exact(program: Rolling, pairs: Pairs, eps: float) -> bool:
             trained = p.requires_grad
             p._init_leaf(p._data.astype(double), p.name).requires_grad = trained
         states = tuple((shape, double) for shape, _ in wanted.states)
-        copy = type(program)(layer, program.name, wanted._replace(x=(wanted.x[0], double), states=states))
+        copy = type(program)(layer, program.name, wanted._replace(x=(wanted.x[0], double), states=states), program.target)
     except (CompileError, RuntimeError):
         return False
     copy.forget()

@@ -51,14 +51,18 @@ class Writer:
 
     def __init__(self, rolled: Rolled) -> None:
         self.rolled = rolled
-        self.staged = stages(rolled)
-        self.places = Places(rolled, self.staged)
+        self.staged, self.places = self.planned(rolled)
         self.globals: dict[str, Any] = dict(TOOLS)
         self.taken = {*keyword.kwlist, *TOOLS, *WORDS, *FUNCTIONS}
         self.names: dict[Any, str] = {}
         self.saved: dict[str, None] = {}  # what the way back needs
         self.ways = {"forward": Scope("forward"), "backward": Scope("backward")}
         self.scope = self.ways["forward"]
+
+    def planned(self, rolled: Rolled) -> tuple[dict[Node, str], Any]:
+        """When each value is computed, and where it lives."""
+        staged = stages(rolled)
+        return staged, Places(rolled, staged)
 
     def line(self, text: str) -> None:
         """A line of the function that is being written."""

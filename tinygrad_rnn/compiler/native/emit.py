@@ -1,0 +1,231 @@
+"""The program with its loops in C: each way a function that runs over time, called once; NumPy does what surrounds it.
+
+A step is a pass over the rows of the batch, a matrix product, a pass, and so on.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from ..emit import Emitter
+from ..places import Buffer, Place
+from ..program import CONSTANT, Node
+from ..roll import Rolled
+from ..schedule import BACKWARD, FORWARD
+from ..trace import CompileError
+from ..writer import Code
+from .call import functions
+from .passes import Pass, single
+from .plan import Plan, fused_stages, origin
+from .rows import TYPES, width
+
+FEW = 1 << 13  # multiplications up to which a call of BLAS costs more than a loop
+MATH = ("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "exp", "exp2", "expm1", "fabs", "hypot", "log", "log10", "log1p", "log2", "pow", "sin", "sinh", "sqrt", "tan", "tanh")
+WORDS = {
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto",
+    "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch",
+    "typedef", "union", "unsigned", "void", "volatile", "while", "n", "j", "k", "t", "T", "main", "product", "gemm", "sigmoid",
+} | set(MATH) | {f"{m}f" for m in MATH}
+
+
+def emit_c(rolled: Rolled, title: str) -> Code:
+    """The functions `forward` and `backward`, and the C that they call."""
+    return NativeEmitter(rolled).code(title)
+
+
+class NativeEmitter(Emitter):
+    """Turns a program into text: C for the loops, NumPy for the rest."""
+
+    places: Plan
+
+    def __init__(self, rolled: Rolled) -> None:
+        super().__init__(rolled)
+        self.c: list[str] = []
+
+    def planned(self, rolled: Rolled) -> tuple[dict[Node, str], Any]:
+        staged = fused_stages(rolled)
+        return staged, Plan(rolled, staged)
+
+    def code(self, title: str) -> Code:
+        """All of the text."""
+        self.globals["functions"] = functions
+        return super().code(title)
+
+    def preface(self) -> str:
+        """The C, and what makes functions of it."""
+        text = c_file(self.c)
+        return f'C = r"""\n{text}"""\n{"".join(f"{n}, " for n in names(text))[:-2]} = functions(C)\n'
+
+    def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
+        """A loop: a function in C, and its call."""
+        self.begin_states(loop)
+        for stage, wanted in before:
+            self.section(stage, wanted)
+        for node, place in self.places.sums.items() if loop == BACKWARD else ():
+            self.scope.known[node] = self.use(place.buffer)
+        function = Loop(self, loop, name)
+        self.c.append(function.text())
+        self.line(f"{name}({', '.join(['T', *function.arguments])})")
+
+    def begin_carry(self, buffer: Buffer) -> str:
+        return f"{self.use(buffer)}[0]"
+
+    def end_carry(self, buffer: Buffer) -> str:
+        return f"{self.use(buffer)}[T % 2]"
+
+
+class Loop:
+    """A loop over time as a C function. Its arguments are arrays: those that are given, and those that it fills."""
+
+    def __init__(self, emitter: NativeEmitter, loop: str, name: str) -> None:
+        self.emitter, self.plan, self.loop, self.name = emitter, emitter.places, loop, name
+        self.batch = emitter.rolled.given["x"].shape[0]
+        self.arguments: list[str] = []  # as Python calls them
+        self.parameters: list[str] = []  # as C declares them
+        self.taken = {*WORDS}
+        self.called: dict[Any, str] = {}
+        self.tops: list[str] = []  # pointers to what belongs to a step
+        self.body = self.steps()
+
+    def steps(self) -> list[str]:
+        """The lines of one step."""
+        plan, loop = self.plan, self.loop
+        phase, nodes = plan.phase[loop], plan.body[loop]
+        when = {}
+        for value, _ in plan.copies[loop]:
+            root = origin(value)[0]
+            when[value] = phase[root] + (root.op == "matmul") if root in phase else 0
+        lines: list[str] = []
+        for p in range(max([-1, *phase.values(), *when.values()]) + 1):
+            now = [n for n in nodes if phase[n] == p]
+            rows = [n for n in now if n.op != "matmul"]
+            copies = [(value, place) for value, place in plan.copies[loop] if when[value] == p]
+            if rows or copies:
+                lines += Pass(plan, loop, rows, copies, self.pointer, self.unique).lines(self.batch)
+            lines += [self.product(n) for n in now if n.op == "matmul"]
+        return lines
+
+    def text(self) -> str:
+        """The function."""
+        sums = [(self.pointer(place), width(n.args[0])) for n, place in self.plan.sums.items()] if self.loop == BACKWARD else []
+        order = "long t = 0; t < T; t++" if self.loop == FORWARD else "long t = T; t-- > 0;"
+        return "\n".join(
+            [
+                f"void {self.name}({', '.join(['long T', *self.parameters])}) {{",
+                *(f"    for (long j = 0; j < {wide}; j++) {name}[j] = 0;" for name, wide in sums),
+                f"    for ({order}) {{",
+                *(f"        {line}" for line in [*self.tops, *self.body]),
+                "    }",
+                "}",
+            ]
+        )
+
+    def unique(self, wish: str) -> str:
+        """A name that nothing else has."""
+        base = re.sub(r"\W+", "_", wish, flags=re.ASCII)
+        base = base if base[:1].isalpha() else f"v{base}"
+        name, i = base, 2
+        while name in self.taken:
+            name, i = f"{base}{'_' * base[-1].isdigit()}{i}", i + 1
+        self.taken.add(name)
+        return name
+
+    def argument(self, key: Any, text: str, dtype: Any) -> str:
+        """The name of an array that the function is given."""
+        if key not in self.called:
+            self.called[key] = self.unique(f"{text}_all" if isinstance(key, Buffer) and key.stacked and not key.state else text)
+            self.arguments.append(text)
+            self.parameters.append(f"{TYPES[str(dtype)]} *restrict {self.called[key]}")
+        return self.called[key]
+
+    def at_step(self, key: Any, wish: str, dtype: Any, where: str) -> str:
+        """A pointer that moves with time."""
+        if key not in self.called:
+            self.called[key] = self.unique(wish)
+            self.tops.append(f"{TYPES[str(dtype)]} *{self.called[key]} = {where};")
+        return self.called[key]
+
+    def pointer(self, what: Node | Place) -> str:
+        """The pointer to a value at this step, or to what is the same at all steps."""
+        if isinstance(what, Place):
+            return self.buffer(what)
+        node, emitter = what, self.emitter
+        text = emitter.literal(node) if node.op == "constant" else emitter.use(node)
+        base = self.argument(node, text, node.dtype)
+        return base if node.rank == CONSTANT else self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {node.size}")
+
+    def buffer(self, place: Place) -> str:
+        """The pointer to a buffer, or to its row at this step."""
+        buffer, old = place.buffer, place.old
+        base = self.argument(buffer, self.emitter.use(buffer), buffer.dtype)
+        size, name = buffer.node.size, buffer.name or "s"
+        if buffer.state:
+            where = f"{base} + t * {size}" if old else f"{base} + (t + 1) * {size}"
+            return self.at_step((buffer, old), f"{name}_old" if old else f"{name}_new", buffer.dtype, where)
+        if buffer in self.plan.carries:
+            where = f"{base} + {'(T - 1 - t)' if old else '(T - t)'} % 2 * {size}"
+            return self.at_step((buffer, old), f"{name}_now" if old else f"{name}_next", buffer.dtype, where)
+        return self.at_step((buffer, "t"), f"{base}_t", buffer.dtype, f"{base} + t * {size}") if buffer.stacked else base
+
+    def product(self, node: Node) -> str:
+        """A matrix product."""
+        a, b = node.args
+        root, start = origin(a)
+        place, source = self.plan.place(node, self.loop), self.plan.place(root, self.loop)
+        assert place is not None
+        if len(a.shape) != 2 or a.rank == CONSTANT or b.rank != CONSTANT or len(b.shape) != 2 or not a.dtype == b.dtype == node.dtype:
+            raise CompileError(f'a product of {a.shape} and {b.shape} within the loop cannot be written in C (target="c")')
+        n, k, m = *a.shape, b.shape[1]
+        left, step = self.pointer(root if source is None else source), width(root)
+        for _, key in () if source is None else source.views:
+            start += key[1].start or 0
+        if source is not None:
+            step = width(source.buffer.node)
+        to = sum(key[1].start or 0 for _, key in place.views)
+        texts = [left + f" + {start}" * (start > 0), step, self.pointer(b)]
+        out, across = self.pointer(place) + f" + {to}" * (to > 0), width(place.buffer.node)
+        f = single(node.dtype)
+        if n * k * m <= FEW:
+            return f"product{f}({n}, {k}, {m}, {texts[0]}, {step}, {texts[2]}, {out}, {across});"
+        gemm = "sgemm" if f else "dgemm"
+        return f"{gemm}(101, 111, 111, {n}, {m}, {k}, 1, {texts[0]}, {step}, {texts[2]}, {m}, 0, {out}, {across});"
+
+
+PRODUCT = """static inline void product{f}(long n, long k, long m, const {c} *a, long across, const {c} *restrict b, {c} *restrict out, long step) {{
+    for (long i = 0; i < n; i++) {{
+        for (long j = 0; j < m; j++) out[i * step + j] = 0;
+        for (long l = 0; l < k; l++) {{
+            const {c} x = a[i * across + l];
+            #pragma omp simd
+            for (long j = 0; j < m; j++) out[i * step + j] += x * b[l * m + j];
+        }}
+    }}
+}}
+"""
+SIGMOID = "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }}\n"
+
+
+def c_file(found: list[str]) -> str:
+    """The functions with all that they call."""
+    body = "\n\n".join(found) + "\n"
+    called = set(re.findall(r"\b(\w+)\(", body))
+    head = ""
+    for c, f in (("float", "f"), ("double", "")):
+        if f"sigmoid{f}" in called:
+            called.add(f"exp{f}")
+        for name in MATH:
+            if name + f in called:
+                args = f"{c}, {c}" if name in ("atan2", "hypot", "pow") else c
+                head += f"VECTOR {c} {name}{f}({args});\n"
+        head += SIGMOID.format(c=c, f=f) if f"sigmoid{f}" in called else ""
+        head += PRODUCT.format(c=c, f=f) if f"product{f}" in called else ""
+        gemm = "sgemm" if f else "dgemm"
+        if gemm in called:
+            head += f"void (*{gemm})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);\n"
+    return f"{head}\n{body}"
+
+
+def names(text: str) -> list[str]:
+    """The functions of a C text that Python calls."""
+    return re.findall(r"^void (\w+)\(", text, re.M)

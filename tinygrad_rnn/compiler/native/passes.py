@@ -1,0 +1,222 @@
+"""A pass over the rows of a batch, as C: for each sequence a few loops over the elements of its row.
+
+Operations of one width share a loop, unless one needs a whole row of what the other computes: a sum, a slice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from ..places import Buffer, Place, parts
+from ..program import Node, elementwise, promoted
+from .plan import Plan, origin
+from .rows import ELEMENT, END, TYPES, width
+
+Item = Node | tuple[Node, Place]  # a value to compute, or one to copy to a place
+Pointer = Callable[[Node | Place], str]
+
+
+class Pass:
+    """One pass over all rows.
+
+    pointer: the C name of what is in memory, at this step.
+    """
+
+    def __init__(
+        self, plan: Plan, loop: str, nodes: Iterable[Node], copies: Iterable[tuple[Node, Place]], pointer: Pointer, name: Callable[[str], str]
+    ) -> None:
+        self.plan, self.loop, self.pointer, self.unique = plan, loop, pointer, name
+        self.widths: list[int] = []
+        self.loops: list[list[Item]] = []
+        self.at: dict[Node, int] = {}  # the loop in which a value is computed
+        self.to: dict[Node, list[Place]] = {}  # where it is written
+        self.rows: dict[Node, Place] = {}  # memory for one row, of what a later loop reads
+        self.names: dict[Any, str] = {}
+        self.inside: dict[Node, int] = {}  # how often a value is read in the loop that computes it
+        for node in nodes:
+            if node.op == "concatenate":
+                self.join(node)
+            else:
+                self.at[node] = self.enter(node, node.args, width(node.args[0] if self.is_end(node) else node))
+                place = plan.place(node, loop)
+                self.to[node] = [place] if place is not None and not self.is_sum(node) else []
+        for value, place in copies:
+            self.copy(value, place)
+        for k, items in enumerate(self.loops):
+            for item in items:
+                for x in (item[0],) if isinstance(item, tuple) else item.args:
+                    self.read(x, k)
+
+    def is_end(self, node: Node) -> bool:
+        """Is this a sum or the like, of a row or over time, which is there after the loop only?"""
+        return node.op in END or self.is_sum(node)
+
+    def is_sum(self, node: Node) -> bool:
+        """Is this a sum over time?"""
+        return node in self.plan.sums
+
+    # -- which loop --------------------------------------------------------------------------------------------------------
+
+    def enter(self, item: Item, reads: Iterable[Node], wide: int) -> int:
+        """The first loop that can have an item, or a new one."""
+        k = 0
+        for x in reads:
+            root, start = origin(x)
+            if root in self.at:
+                near = width(root) == wide and not start and elementwise(root)
+                k = max(k, self.at[root] + (not near))
+        while k < len(self.loops) and self.widths[k] != wide:
+            k += 1
+        if k == len(self.loops):
+            self.loops.append([])
+            self.widths.append(wide)
+        self.loops[k].append(item)
+        return k
+
+    def join(self, node: Node) -> None:
+        """A concatenation: each part is written to its place in it."""
+        place = self.plan.place(node, self.loop)
+        if place is None:
+            place = self.rows[node] = Place(Buffer(node, False))
+        ends = [self.copy(part, place._replace(views=(*place.views, ("getitem", key)))) for key, part in parts(node)]
+        self.at[node] = max(ends)
+
+    def copy(self, value: Node, place: Place) -> int:
+        """A value is written to a place: where it is computed, or in a line of its own."""
+        root, _ = origin(value)
+        if root is value and root in self.at and elementwise(root):
+            if place not in self.to[root]:
+                self.to[root].append(place)
+            return self.at[root]
+        return self.enter((value, place), (value,), width(value))
+
+    def read(self, x: Node, k: int) -> None:
+        """Something is read in a loop: what an earlier loop computes has to be in memory."""
+        root, start = origin(x)
+        if root not in self.at:
+            return
+        if self.at[root] == k and not start and elementwise(root):
+            self.inside[root] = self.inside.get(root, 0) + 1
+        elif width(root) > 1 and root not in self.rows and self.plan.place(root, self.loop) is None:
+            self.rows[root] = Place(Buffer(root, False))
+            self.to[root].append(self.rows[root])
+        elif width(root) == 1:
+            self.inside[root] = 2
+
+    # -- text --------------------------------------------------------------------------------------------------------------
+
+    def lines(self, batch: int) -> list[str]:
+        """The pass as C."""
+        before, after, found = list[str](), list[str](), list[str]()
+        for node in self.rows:
+            found.append(f"{TYPES[str(node.dtype)]} {self.name(node, '_row')}[{width(node)}];")
+        for k, items in enumerate(self.loops):
+            found += self.one(k, items, batch)
+        for node in self.at:
+            if self.is_sum(node) and batch > 1:
+                wide, here = width(node.args[0]), self.name(node, "_step")
+                before.append(f"{TYPES[str(node.dtype)]} {here}[{wide}] = {{0}};")
+                after.append(f"for (long j = 0; j < {wide}; j++) {self.pointer(self.plan.of[node])}[j] += {here}[j];")
+        return [*before, f"for (long n = 0; n < {batch}; n++) {{", *(f"    {line}" for line in found), "}", *after]
+
+    def one(self, k: int, items: list[Item], batch: int) -> list[str]:
+        """One loop over a row; of a single element, the lines alone."""
+        ends = [i for i in items if isinstance(i, Node) and i.op in END]
+        start = {"sum": "0", "max": "-__builtin_inf()", "min": "__builtin_inf()"}
+        head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {start[e.op]};" for e in ends]
+        body = [line for item in items for line in self.item(item, k, batch)]
+        if self.widths[k] == 1:
+            return head + [line.replace("[j]", "[0]") for line in body]
+        sums = ", ".join(self.name(e) for e in ends)
+        if all(e.op == "sum" for e in ends):
+            head.append("#pragma omp simd" + (f" reduction(+:{sums})" if sums else ""))
+        return [*head, f"for (long j = 0; j < {self.widths[k]}; j++) {{", *(f"    {line}" for line in body), "}"]
+
+    def item(self, item: Item, k: int, batch: int) -> list[str]:
+        """The lines of an item."""
+        if isinstance(item, tuple):
+            return [f"{self.element(item[1])} = {self.text(item[0], k)[0]};"]
+        if item.op in END:
+            return [END[item.op].format(self.name(item), self.text(item.args[0], k)[0]) + ";"]
+        if self.is_sum(item):
+            to = f"{self.name(item, '_step') if batch > 1 else self.pointer(self.plan.of[item])}[j]"
+            return [f"{to} += {' * '.join(self.held(x, k) for x in item.args)};"]
+        if self.inlined(item):
+            return []
+        kind = TYPES[str(item.dtype)].replace("unsigned char", "int")
+        lines = [f"const {kind} {self.name(item)} = {self.spelled(item, k)};"]
+        return lines + [f"{self.element(place)} = {self.name(item)};" for place in self.to[item]]
+
+    def inlined(self, node: Node) -> bool:
+        """Is a value written inside the expression that reads it?"""
+        return not node.name and not self.to[node] and self.inside.get(node, 0) <= 1
+
+    def spelled(self, node: Node, k: int) -> str:
+        """The expression of an element."""
+        form = ELEMENT[node.op]
+        calls = form[0].isalpha()
+        kinds = [x for x in node.args if not x.is_number]
+        dtype = node.dtype if node.dtype.kind == "f" or not kinds else promoted(kinds)
+        texts = [(self.text if calls else self.held)(x, k, dtype) for x in node.args]
+        return form.format(*(t if isinstance(t, str) else t[0] for t in texts), f=single(dtype), c=TYPES[str(node.dtype)])
+
+    def held(self, node: Node, k: int, dtype: Any = None) -> str:
+        """The text of a value, in parentheses if it needs them."""
+        text, whole = self.text(node, k, dtype)
+        return text if whole else f"({text})"
+
+    def text(self, node: Node, k: int, dtype: Any = None) -> tuple[str, bool]:
+        """The text of a value, and whether it holds together."""
+        if node.op == "constant" and node.size == 1:
+            return literal(np.asarray(node.value).item(), node.dtype if dtype is None else dtype), True
+        root, start = origin(node)
+        if root in self.at:
+            if width(root) == 1 or (self.at[root] == k and not start and elementwise(root)):
+                if elementwise(root) and self.at[root] == k and self.inlined(root):
+                    text = self.spelled(root, k)
+                    return text, re.fullmatch(r"\w+\([^()]*\)", text) is not None
+                return self.name(root), True
+            place = self.rows.get(root) or self.plan.place(root, self.loop)
+            assert place is not None
+            return self.element(place, start), True
+        place = self.plan.place(root, self.loop)
+        return (self.element(root, start) if place is None else self.element(place, start)), True
+
+    def element(self, where: Node | Place, start: int = 0) -> str:
+        """An element of an array, in the row and at the column of the loop."""
+        node = where.buffer.node if isinstance(where, Place) else where
+        for _, key in where.views if isinstance(where, Place) else ():
+            start += key[1].start or 0
+        column = "0" if width(node) == 1 else f"{start} + j" if start else "j"
+        if node in self.rows and isinstance(where, Place) and where.buffer is self.rows[node].buffer:
+            return f"{self.name(node, '_row')}[{column}]"
+        if isinstance(where, Node) and where.rank == 0 and (len(node.shape) < 2 or node.shape[0] == 1):
+            return f"{self.pointer(where)}[{column}]"
+        wide = width(node)
+        return f"{self.pointer(where)}[n{f' * {wide} + {column}' if wide > 1 else ''}]"
+
+    def name(self, node: Node, end: str = "") -> str:
+        """The name of a value of this pass."""
+        key = (node, end)
+        if key not in self.names:
+            self.names[key] = self.unique((node.name or "v") + end)
+        return self.names[key]
+
+
+def single(dtype: Any) -> str:
+    """What the names of C's functions for single precision end in."""
+    return "f" if dtype == np.float32 else ""
+
+
+def literal(value: Any, dtype: Any) -> str:
+    """A number in C."""
+    if dtype.kind != "f":
+        return repr(int(value))
+    value = float(value)
+    if value != value or value in (np.inf, -np.inf):
+        return {"nan": "__builtin_nan(\"\")", "inf": "__builtin_inf()", "-inf": "(-__builtin_inf())"}[repr(value)]
+    return f"{value!r}{single(dtype)}" if value >= 0 else f"({value!r}{single(dtype)})"

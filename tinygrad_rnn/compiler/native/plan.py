@@ -1,0 +1,197 @@
+"""What the loops of a C program compute, what they keep in memory, and what is computed again rather than kept.
+
+The schedule differs from that of NumPy: an elementwise operation is free while its arguments are at hand, so it stays in the
+loop where they are. Products of long matrices still leave it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ..places import Buffer, Place, parts
+from ..program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, ordered, sliced, users
+from ..roll import Rolled
+from ..schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, KNOWN, LAST, LOOPS, ONCE, OUTPUT, batchable
+from ..trace import CompileError
+from .rows import CHEAP, by_rows, width
+
+GIVEN = {CONSTANT: ONCE, INPUT: BEFORE, STATE: FORWARD, SEED: BETWEEN, CARRY: BACKWARD}
+
+
+def fused_stages(rolled: Rolled) -> dict[Node, str]:
+    """The stage of every node, in an order in which they can be computed."""
+    ahead = set(ordered(rolled.forward_roots()))
+    every = ordered(rolled.forward_roots() + rolled.backward_roots())
+    feeds = set(ordered([*rolled.new, *rolled.back]))
+    found: dict[Node, str] = {}
+    for node in every:
+        found[node] = fused_stage(node, found, node in ahead, node in feeds)
+    reading = users(every)
+    for node in reversed(every):  # what is a view of a vector needs no memory
+        if node.op == "getitem" and origin(node)[0] is not node and node.rank == CONSTANT and all(found[y] in LOOPS for y in reading[node]):
+            found[node] = FORWARD
+    return found
+
+
+def fused_stage(node: Node, found: dict[Node, str], ahead: bool, feeds: bool) -> str:
+    """The stage of a node whose arguments have theirs."""
+    read = {found[x] for x in node.args}
+    if node.rank == CONSTANT:
+        return ONCE
+    if node.rank == RESULT:
+        return LAST
+    if not node.args:
+        return GIVEN[node.rank]
+    late = OUTPUT if ahead else AFTER
+    if by_rows(node):
+        return late if late in read else FORWARD if ahead else BACKWARD
+    if node.rank == INPUT and ahead and batchable(node) and read <= set(KNOWN):
+        return BEFORE
+    if feeds or not batchable(node):
+        return FORWARD if ahead else BACKWARD
+    if not ahead and not read & {BACKWARD, AFTER}:
+        return BETWEEN
+    return late
+
+
+def origin(node: Node) -> tuple[Node, int]:
+    """The value that a node is a view of, and the column of it where the view begins."""
+    start = 0
+    while True:
+        if node.op == "getitem" and (by_rows(node) or (node.rank == CONSTANT and len(node.shape) == 1 and sliced(node))):
+            cut = sliced(node)
+            assert cut is not None
+            start += cut[1]
+        elif node.op not in ("broadcast_to", "reshape") or not by_rows(node):
+            return node, start
+        node = node.args[0]
+
+
+class Plan:
+    """What both loops compute (`body`), and where it lives: `of` (for all steps), `temporary` (for one), or in no memory."""
+
+    def __init__(self, rolled: Rolled, staged: dict[Node, str]) -> None:
+        self.rolled, self.staged = rolled, staged
+        self.of: dict[Node, Place] = {}
+        self.temporary: dict[str, dict[Node, Place]] = {loop: {} for loop in LOOPS}
+        self.copies: dict[str, list[tuple[Node, Place]]] = {loop: [] for loop in LOOPS}
+        self.states = [Buffer(new, True, True) for new in rolled.new]
+        self.carries = [Buffer(carry, False) for carry in rolled.carries]
+        for buffer in self.carries:
+            buffer.shape = (2, *buffer.shape)  # what a step is given and what it gives, in turn
+        self.sums = {n: Place(Buffer(n, False)) for n, s in staged.items() if s == LAST and self.summed(n)}
+        self.of |= self.sums
+        for loop, olds, news, buffers in (
+            (FORWARD, rolled.states, rolled.new, self.states),
+            (BACKWARD, rolled.carries, rolled.back, self.carries),
+        ):
+            for old, new, buffer in zip(olds, news, buffers, strict=False):
+                self.of[old] = Place(buffer, old=True)
+                self.settle(new, Place(buffer), loop)
+        for node in self.read_outside():
+            self.keep(node)
+        back = [*rolled.back, *self.sums, *(n for n in self.of if staged[n] == BACKWARD and n.args)]
+        self.body = {BACKWARD: self.closure(back, BACKWARD)} if rolled.back else {BACKWARD: []}
+        ahead = [*rolled.new, *(n for n in self.of if staged[n] == FORWARD and n.args)]
+        self.body[FORWARD] = self.closure(ahead, FORWARD)
+        self.phase: dict[str, dict[Node, int]] = {loop: self.phases(loop) for loop in LOOPS}
+
+    def summed(self, node: Node) -> bool:
+        """Is this a sum over time and batch that the loop can take as it goes?"""
+        rows = node.op == "columns" or (node.op == "total" and node.params["axes"] == (0,) and len(node.args[0].shape) == 2)
+        return rows and all(x.rank != CONSTANT and self.staged[x] not in (AFTER, OUTPUT) for x in node.args)
+
+    def settle(self, node: Node, place: Place, loop: str) -> None:
+        """A value is to be at this place: computed there, or copied to it."""
+        if self.staged[node] == loop and node.args and node not in self.of and origin(node)[0] is node:
+            self.put(node, place, self.of)
+        else:
+            self.copies[loop].append((node, place))
+
+    def put(self, node: Node, place: Place, where: dict[Node, Place]) -> None:
+        """A value lives there, and what it is joined of, in its part of it."""
+        where[node] = place
+        if node.op == "concatenate" and by_rows(node):
+            for key, part in parts(node):
+                mine = self.staged[part] == self.staged[node] and part.args and part not in self.of
+                if mine and origin(part)[0] is part and part not in where:
+                    self.put(part, place._replace(views=(*place.views, ("getitem", key))), where)
+
+    def read_outside(self) -> list[Node]:
+        """The values of a loop that are read where NumPy computes, or are results."""
+        found = [*self.rolled.outputs.values(), self.rolled.dx]
+        for node, stage in self.staged.items():
+            if stage not in LOOPS and node not in self.sums:
+                found += node.args
+        return [n for n in found if n is not None and self.staged[n] in LOOPS]
+
+    def keep(self, node: Node) -> None:
+        """A value of a loop is kept for all steps."""
+        if node in self.of:
+            return
+        root, start = origin(node)
+        cut = (slice(None), slice(start, start + width(node)))
+        if root is not node and width(root) != 1 and self.staged[root] in LOOPS:
+            self.keep(root)
+            self.of[node] = self.of[root]._replace(views=(*self.of[root].views, ("getitem", cut)))
+        elif root is node:
+            self.put(node, Place(Buffer(node, True)), self.of)
+        else:
+            self.of[node] = Place(Buffer(node, True))
+            self.copies[self.staged[node]].append((node, self.of[node]))
+
+    def closure(self, roots: Iterable[Node], loop: str) -> list[Node]:
+        """What a loop computes so that it has these values, in an order that works. What is cheap is computed again on the way back."""
+        found: set[Node] = set()
+        stack = [*roots, *(node for node, _ in self.copies[loop])]
+        while stack:
+            node = origin(stack.pop())[0]
+            if node in found or not node.args or (self.staged[node] not in LOOPS and node not in self.sums):
+                continue
+            if loop == BACKWARD and self.staged[node] == FORWARD:
+                if not self.free(node):
+                    self.keep(node)
+                if node in self.of:
+                    continue
+            found.add(node)
+            stack += node.args
+        return [n for n in self.staged if n in found]
+
+    def free(self, node: Node) -> bool:
+        """Can a value of the way forward be had on the way back, cheaply, from what is there in any case?"""
+        node = origin(node)[0]
+        if not node.args or node in self.of or self.staged[node] not in LOOPS:
+            return True
+        if node.op not in CHEAP | {"concatenate"} or width(node) == 1:
+            return False
+        return by_rows(node) and all(width(x) == 1 or self.free(x) for x in node.args)
+
+    def phases(self, loop: str) -> dict[Node, int]:
+        """After how many passes each value can be computed: a product reads what passes have written, and the other way round."""
+        found: dict[Node, int] = {}
+        readers: dict[Node, list[Node]] = {}
+        for node in self.body[loop]:
+            if node.op != "matmul" and node not in self.sums and not by_rows(node):
+                raise CompileError(f'{node.op} with shapes {", ".join(str(x.shape) for x in node.args)} cannot be written in C (target="c")')
+            for root in (origin(x)[0] for x in node.args):
+                readers.setdefault(root, []).append(node)
+            found[node] = max((found[r] + (r.op == "matmul") for r in map(first, node.args) if r in found), default=0)
+        for node in reversed(self.body[loop]):  # as late as its readers let it
+            mine = [found[y] for y in readers.get(node, ())]
+            if mine and node.op != "matmul":
+                found[node] = min(mine)
+        for node in reversed(self.body[loop]):
+            mine = readers.get(node, [])
+            if node.op == "matmul" or any(y.op == "matmul" or found[y] > found[node] for y in mine):
+                if node not in self.of and node not in self.temporary[loop]:
+                    self.put(node, Place(Buffer(node, False)), self.temporary[loop])
+        return found
+
+    def place(self, node: Node, loop: str) -> Place | None:
+        """Where a value is, if it is in memory."""
+        return self.of.get(node) or self.temporary[loop].get(node)
+
+
+def first(node: Node) -> Node:
+    """What a node is, or is a view of."""
+    return origin(node)[0]
