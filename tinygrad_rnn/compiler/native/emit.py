@@ -42,6 +42,7 @@ class NativeEmitter(Emitter):
     def __init__(self, rolled: Rolled) -> None:
         super().__init__(rolled)
         self.c: list[str] = []
+        self.memory: dict[Any, Memory] = {}
 
     def planned(self, rolled: Rolled) -> tuple[dict[Node, str], Any]:
         staged = fused_stages(rolled)
@@ -55,7 +56,8 @@ class NativeEmitter(Emitter):
     def preface(self) -> str:
         """The C, and what makes functions of it."""
         text = c_file(self.c)
-        return f'C = r"""\n{text}"""\n{"".join(f"{n}, " for n in names(text))[:-2]} = functions(C)\n'
+        found = names(text)
+        return f'C = r"""\n{text}"""\n{", ".join(found)}{"," * (len(found) == 1)} = functions(C)\n'
 
     def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
         """A loop: a function in C, and its call."""
@@ -66,13 +68,54 @@ class NativeEmitter(Emitter):
             self.scope.known[node] = self.use(place.buffer)
         function = Loop(self, loop, name)
         self.c.append(function.text())
+        for memory in self.memory.values():
+            if memory.loop == loop:
+                self.line(f"{memory.name} = empty({memory.size('T')}, {str(memory.dtype)!r})")
         self.line(f"{name}({', '.join(['T', *function.arguments])})")
+
+    def room(self, buffer: Buffer, loop: str) -> Memory:
+        """The memory that has a buffer which only C knows."""
+        made = next((m for m in self.memory.values() if buffer in m.at), None)
+        if made is None:
+            key = loop, buffer.dtype
+            if key not in self.memory:
+                self.memory[key] = Memory(self.name(key, "kept" if loop == FORWARD else "work"), loop, buffer.dtype)
+                self.scope.known[key] = self.memory[key].name
+            made = self.memory[key]
+            made.add(buffer)
+        return made
 
     def begin_carry(self, buffer: Buffer) -> str:
         return f"{self.use(buffer)}[0]"
 
     def end_carry(self, buffer: Buffer) -> str:
         return f"{self.use(buffer)}[T % 2]"
+
+
+class Memory:
+    """What only C reads and writes, in one array: first what is kept for all steps, then what belongs to one."""
+
+    def __init__(self, name: str, loop: str, dtype: Any) -> None:
+        self.name, self.loop, self.dtype = name, loop, dtype
+        self.at: dict[Buffer, int] = {}
+        self.kept = self.once = 0  # elements for each step, and for one
+
+    def add(self, buffer: Buffer) -> None:
+        """Room for a buffer."""
+        if buffer.stacked:
+            self.at[buffer], self.kept = self.kept, self.kept + buffer.node.size
+        else:
+            self.at[buffer], self.once = self.once, self.once + buffer.node.size
+
+    def size(self, steps: str, more: int | None = None) -> str:
+        """So many elements, or where a buffer begins that has `more` before it."""
+        more = self.once if more is None else more
+        return " + ".join(([f"{steps} * {self.kept}"] if self.kept else []) + ([str(more)] if more or not self.kept else []))
+
+    def start(self, buffer: Buffer) -> str:
+        """Where a buffer begins."""
+        at = self.at[buffer]
+        return self.size("T", at) if not buffer.stacked else f"T * {at}" if at else "0"
 
 
 class Loop:
@@ -85,6 +128,7 @@ class Loop:
         self.parameters: list[str] = []  # as C declares them
         self.taken = {*WORDS}
         self.called: dict[Any, str] = {}
+        self.parts: list[tuple[Buffer, str, Memory]] = []
         self.tops: list[str] = []  # pointers to what belongs to a step
         self.body = self.steps()
 
@@ -113,6 +157,7 @@ class Loop:
         return "\n".join(
             [
                 f"void {self.name}({', '.join(['long T', *self.parameters])}) {{",
+                *(f"    {TYPES[str(b.dtype)]} *restrict {self.called[b]} = {base} + {m.start(b)};" for b, base, m in self.parts),
                 *(f"    for (long j = 0; j < {wide}; j++) {name}[j] = 0;" for name, wide in sums),
                 f"    for ({order}) {{",
                 *(f"        {line}" for line in [*self.tops, *self.body]),
@@ -134,7 +179,7 @@ class Loop:
     def argument(self, key: Any, text: str, dtype: Any) -> str:
         """The name of an array that the function is given."""
         if key not in self.called:
-            self.called[key] = self.unique(f"{text}_all" if isinstance(key, Buffer) and key.stacked and not key.state else text)
+            self.called[key] = self.unique(f"{text}_all" if isinstance(key, Buffer) and key.stacked else text)
             self.arguments.append(text)
             self.parameters.append(f"{TYPES[str(dtype)]} *restrict {self.called[key]}")
         return self.called[key]
@@ -158,7 +203,10 @@ class Loop:
     def buffer(self, place: Place) -> str:
         """The pointer to a buffer, or to its row at this step."""
         buffer, old = place.buffer, place.old
-        base = self.argument(buffer, self.emitter.use(buffer), buffer.dtype)
+        if buffer in self.plan.public:
+            base = self.argument(buffer, self.emitter.use(buffer), buffer.dtype)
+        else:
+            base = self.part(buffer)
         size, name = buffer.node.size, buffer.name or "s"
         if buffer.state:
             where = f"{base} + t * {size}" if old else f"{base} + (t + 1) * {size}"
@@ -167,6 +215,16 @@ class Loop:
             where = f"{base} + {'(T - 1 - t)' if old else '(T - t)'} % 2 * {size}"
             return self.at_step((buffer, old), f"{name}_now" if old else f"{name}_next", buffer.dtype, where)
         return self.at_step((buffer, "t"), f"{base}_t", buffer.dtype, f"{base} + t * {size}") if buffer.stacked else base
+
+    def part(self, buffer: Buffer) -> str:
+        """The pointer to a buffer in memory that only C knows."""
+        if buffer not in self.called:
+            memory = self.emitter.room(buffer, self.loop)
+            key = memory.loop, memory.dtype
+            base = self.argument(key, self.emitter.use(key), buffer.dtype)
+            self.called[buffer] = self.unique(f"{buffer.name or 'v'}{'_all' * buffer.stacked}")
+            self.parts.append((buffer, base, memory))
+        return self.called[buffer]
 
     def product(self, node: Node) -> str:
         """A matrix product."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..places import Buffer, Place, parts
-from ..program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, ordered, sliced, users
+from ..program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, ordered, users
 from ..roll import Rolled
 from ..schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, KNOWN, LAST, LOOPS, ONCE, OUTPUT, batchable
 from ..trace import CompileError
-from .rows import CHEAP, by_rows, width
+from .rows import CHEAP, by_rows, cut, width
 
 GIVEN = {CONSTANT: ONCE, INPUT: BEFORE, STATE: FORWARD, SEED: BETWEEN, CARRY: BACKWARD}
 
@@ -28,7 +28,7 @@ def fused_stages(rolled: Rolled) -> dict[Node, str]:
         found[node] = fused_stage(node, found, node in ahead, node in feeds)
     reading = users(every)
     for node in reversed(every):  # what is a view of a vector needs no memory
-        if node.op == "getitem" and origin(node)[0] is not node and node.rank == CONSTANT and all(found[y] in LOOPS for y in reading[node]):
+        if node.rank == CONSTANT and origin(node)[0] is not node and all(found[y] in LOOPS for y in reading[node]):
             found[node] = FORWARD
     return found
 
@@ -58,11 +58,9 @@ def origin(node: Node) -> tuple[Node, int]:
     """The value that a node is a view of, and the column of it where the view begins."""
     start = 0
     while True:
-        if node.op == "getitem" and (by_rows(node) or (node.rank == CONSTANT and len(node.shape) == 1 and sliced(node))):
-            cut = sliced(node)
-            assert cut is not None
-            start += cut[1]
-        elif node.op not in ("broadcast_to", "reshape") or not by_rows(node):
+        if node.op == "getitem" and (at := cut(node)) is not None:
+            start += at
+        elif node.op not in ("broadcast_to", "reshape") or not (by_rows(node) or node.args[0].size == 1):
             return node, start
         node = node.args[0]
 
@@ -88,11 +86,13 @@ class Plan:
             for old, new, buffer in zip(olds, news, buffers, strict=False):
                 self.of[old] = Place(buffer, old=True)
                 self.settle(new, Place(buffer), loop)
-        for node in self.read_outside():
+        outside = self.read_outside()
+        for node in outside:
             self.keep(node)
-        back = [*rolled.back, *self.sums, *(n for n in self.of if staged[n] == BACKWARD and n.args)]
+        self.public = {self.of[n].buffer for n in outside} | {*self.states, *self.carries} | {p.buffer for p in self.sums.values()}
+        back = [*rolled.back, *self.sums, *(n for n in self.of if n.args and staged[n] == BACKWARD)]
         self.body = {BACKWARD: self.closure(back, BACKWARD)} if rolled.back else {BACKWARD: []}
-        ahead = [*rolled.new, *(n for n in self.of if staged[n] == FORWARD and n.args)]
+        ahead = [*rolled.new, *(n for n in self.of if n.args and staged[n] == FORWARD)]
         self.body[FORWARD] = self.closure(ahead, FORWARD)
         self.phase: dict[str, dict[Node, int]] = {loop: self.phases(loop) for loop in LOOPS}
 
@@ -103,7 +103,7 @@ class Plan:
 
     def settle(self, node: Node, place: Place, loop: str) -> None:
         """A value is to be at this place: computed there, or copied to it."""
-        if self.staged[node] == loop and node.args and node not in self.of and origin(node)[0] is node:
+        if self.staged.get(node) == loop and node.args and node not in self.of and origin(node)[0] is node:
             self.put(node, place, self.of)
         else:
             self.copies[loop].append((node, place))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial, reduce
+from itertools import pairwise
 from math import prod
 from typing import Any
 
+import numpy as np
+
+from ...ops import basic
 from ..norms import deviation, expanded
-from ..program import CONSTANT, NORMS, Node, Program, elementwise, ordered, sliced, users
+from ..program import CONSTANT, NORMS, Node, Program, elementwise, ordered, users
 from ..rebuild import everywhere, rebuilt, roots
-from ..trace import Step
+from ..trace import Step, plain_key
 
 # C for an element; {f} is f for single precision and nothing for double.
 UNARY = {
@@ -18,7 +23,7 @@ UNARY = {
     "arctan": "atan{f}({0})", "arctanh": "atanh{f}({0})",
 } | {name: f"{name}{{f}}({{0}})" for name in (
     "cbrt", "cos", "cosh", "exp", "exp2", "expm1", "log", "log10", "log1p", "log2", "sin", "sinh", "sqrt", "tan", "tanh",
-)}  # fmt: skip
+)} | {"root": "sqrt{f}({0})"}  # fmt: skip
 BINARY = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}", "power": "pow{f}({0}, {1})",
     "maximum": "{0} > {1} || {0} != {0} ? {0} : {1}", "minimum": "{0} < {1} || {0} != {0} ? {0} : {1}",
@@ -50,8 +55,7 @@ def by_rows(node: Node) -> bool:
         one = len(node.shape) == 1  # numbers for each row meet numbers only, not along the wrong axis
         return node.op in ELEMENT and all(len(x.shape) == 1 or not x.shape for x in node.args) is one
     if node.op == "getitem":
-        cut = sliced(node)
-        return cut is not None and cut[0] == 1 and len(node.shape) == 2
+        return cut(node) is not None
     if node.op == "concatenate":
         return node.params["axis"] == 1
     if node.op in END:
@@ -59,6 +63,26 @@ def by_rows(node: Node) -> bool:
     if node.op == "reshape":
         return width(node) == 1 == width(node.args[0])
     return node.op == "broadcast_to" and len(node.args[0].shape) != 1
+
+
+def cut(node: Node) -> int | None:
+    """The column where a slice of each row begins, or of the element that is taken of each; None if a node is neither."""
+    if node.op != "getitem" or not basic(node.params["key"]):
+        return None
+    shape, key = node.args[0].shape, plain_key(node.params["key"], node.args[0].shape)
+    if node.rank == CONSTANT:
+        return column((slice(None), *key), shape[0]) if len(shape) == 1 and len(key) == 1 else None
+    return column(key, shape[1]) if len(shape) == 2 else None
+
+
+def column(key: tuple[Any, ...], wide: int) -> int | None:
+    """The first column of what is taken of all rows; None if it is not some columns side by side."""
+    if len(key) != 2 or key[0] != slice(None):
+        return None
+    if isinstance(key[1], slice):
+        start, _, step = key[1].indices(wide)
+        return start if step == 1 else None
+    return int(key[1]) % wide if isinstance(key[1], int | np.integer) else None
 
 
 def row_like(node: Node) -> bool:
@@ -86,6 +110,11 @@ def simpler(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None
     x = args[0]
     if op == "mean" and x.dtype.kind == "f":
         return make("div", make("sum", x, **node.params), program.constant(prod(x.shape[a] for a in node.params["axis"])))
+    if op in ("np.max", "np.min") and isinstance(node.params.get("axis"), int):
+        params = {"axis": (node.params["axis"] % len(x.shape),), "keepdims": bool(node.params.get("keepdims", False))}
+        return make(op[3:], x, **params) if set(node.params) <= {"axis", "keepdims"} else None
+    if op == "scatter" and len(node.shape) == 2:
+        return spread(program, node, args)
     if op == "relu":
         return make("maximum", x, program.constant(0))
     if op == "clip":
@@ -97,6 +126,30 @@ def simpler(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None
     if op == "matmul" and len(x.shape) == 2 and len(args[1].shape) == 1:
         return make("sum", make("mul", x, args[1]), axis=(1,), keepdims=False)
     return None
+
+
+def spread(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
+    """Slices of rows, or elements of them, among zeros."""
+    make, (n, wide) = program.make, node.shape
+    found: list[tuple[int, Node]] = []
+    for g, key in zip(args, node.params["keys"], strict=True):
+        start = column(plain_key(key, node.shape), wide) if basic(key) else None
+        if start is None:
+            return None
+        found.append((start, g if len(g.shape) == 2 else make("reshape", g, shape=(n, 1))))
+    found.sort(key=lambda pair: pair[0])
+    apart = all(a + x.shape[1] <= b for (a, x), (b, _) in pairwise(found))
+    zero = program.constant(node.dtype.type(0).reshape(()))
+
+    def among(pieces: list[tuple[int, Node]]) -> Node:
+        row, at = list[Node](), 0
+        for start, x in [*pieces, (wide, None)]:
+            row += [make("broadcast_to", zero, shape=(n, start - at))] if start > at else []
+            row += [] if x is None else [x]
+            at = start + (0 if x is None else x.shape[1])
+        return make("concatenate", *row, axis=1)
+
+    return among(found) if apart else reduce(partial(make, "add"), (among([pair]) for pair in found))
 
 
 def pieces(program: Program, step: Step) -> Step:
