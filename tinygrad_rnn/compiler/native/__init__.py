@@ -1,0 +1,1 @@
+"""Programs as C: written, compiled by the C compiler that is there, and called."""
