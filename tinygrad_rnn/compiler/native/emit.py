@@ -73,7 +73,7 @@ class NativeEmitter(Emitter):
                 self.line(f"{memory.name} = empty({memory.size('T')}, {str(memory.dtype)!r})")
         self.line(f"{name}({', '.join(['T', *function.arguments])})")
 
-    def room(self, buffer: Buffer, loop: str) -> Memory:
+    def private(self, buffer: Buffer, loop: str) -> Memory:
         """The memory that has a buffer which only C knows."""
         made = next((m for m in self.memory.values() if buffer in m.at), None)
         if made is None:
@@ -219,7 +219,7 @@ class Loop:
     def part(self, buffer: Buffer) -> str:
         """The pointer to a buffer in memory that only C knows."""
         if buffer not in self.called:
-            memory = self.emitter.room(buffer, self.loop)
+            memory = self.emitter.private(buffer, self.loop)
             key = memory.loop, memory.dtype
             base = self.argument(key, self.emitter.use(key), buffer.dtype)
             self.called[buffer] = self.unique(f"{buffer.name or 'v'}{'_all' * buffer.stacked}")
