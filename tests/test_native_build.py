@@ -293,14 +293,14 @@ def test_without_a_compiler_it_says_what_to_install(monkeypatch, tmp_path, cc):
     monkeypatch.setenv("CC", cc)
     what = "CC=no_such_compiler, which is not a program" if cc.strip() else "no cc, gcc or clang on the PATH"
     with pytest.raises(
-        RuntimeError, match=rf'no C compiler: {what}; install gcc .*apt install gcc.*, or leave out target="c"'
+        RuntimeError, match=rf'no C compiler: {what}; install gcc .*apt install gcc.*, or write target="numpy"'
     ):
         build.library(TWICE)
 
 
 def test_windows_is_told_so(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
-    with pytest.raises(RuntimeError, match=r'on Linux and macOS, not on Windows.*leave out target="c"'):
+    with pytest.raises(RuntimeError, match=r'on Linux and macOS, not on Windows.*write target="numpy"'):
         build.library(TWICE)
 
 
@@ -314,7 +314,7 @@ def test_cc_may_have_arguments(monkeypatch):
 def test_a_failing_compiler_is_quoted_and_the_text_kept(cache, tmp_path, capfd):
     text = "int main( { nonsense"
     with pytest.raises(
-        RuntimeError, match=r'(?s)the C compiler failed:\n.*error.*The command was: .*leave out target="c"'
+        RuntimeError, match=r'(?s)the C compiler failed:\n.*error.*The command was: .*write target="numpy"'
     ) as failure:
         build.library(text)
     (file,) = kept(tmp_path / "temporary")
@@ -419,7 +419,7 @@ def test_a_product_that_is_wrong_or_missing_is_not_taken():
 def test_no_product_is_an_error(monkeypatch):
     monkeypatch.setattr(build, "PRODUCTS", ["no_such_{}", "nor_this_{}"])
     build.blas.cache_clear()
-    with pytest.raises(RuntimeError, match=r'tried no_such_dgemm, nor_this_dgemm; leave out target="c"'):
+    with pytest.raises(RuntimeError, match=r'tried no_such_dgemm, nor_this_dgemm; write target="numpy"'):
         build.blas(float)
 
 

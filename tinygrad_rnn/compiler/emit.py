@@ -58,7 +58,11 @@ class Emitter(AtOnce):
         numpys = [name for name in used if getattr(np, name, None) is self.globals[name]]
         others = [name for name in used if name not in numpys]
         head = [f'"""{title}"""', "", f"from numpy import {', '.join(numpys)}"] + [self.comment(name) for name in others]
-        return Code("\n".join(head) + f"\n{self.preface()}\n\n{body}\n", {name: self.globals[name] for name in used}, table(self.staged))
+        return Code(
+            "\n".join(head) + f"\n{self.preface()}\n\n{body}\n",
+            {name: self.globals[name] for name in used},
+            table(self.staged),
+        )
 
     def preface(self) -> str:
         """What stands before the functions."""
@@ -119,6 +123,8 @@ class Emitter(AtOnce):
             text, place = self.use_node(node), self.places.of.get(node)
             memory = place.buffer if place else node
             own = node in self.scope.own and node.op not in VIEWS if place is None else place.buffer.node is node
+            if node is self.rolled.dx and node.rank == CONSTANT:
+                text = self.over_time(node)
             texts.append(text if own and memory not in given else f"{text}.copy()")
             given.add(memory)
         return texts

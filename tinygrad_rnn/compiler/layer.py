@@ -28,7 +28,7 @@ PROGRAMS = 32  # so many are kept, for the latest shapes
 OWN = {"layer", "fallback", "target", "training", "_programs", "_last", "_lock", "_unrolled", "_plain"}
 
 
-def compile(layer: Recurrent, fallback: str | None = None, target: str = "numpy") -> Compiled:
+def compile(layer: Recurrent, fallback: str | None = None, target: str | None = None) -> Compiled:
     """A recurrent layer made fast: the same call, the same results, the same parameters, and its program to read: `.source`,
     `.textbook` (the same, plainly) and `.schedule`.
 
@@ -44,7 +44,7 @@ def compile(layer: Recurrent, fallback: str | None = None, target: str = "numpy"
 class Compiled(Module):
     """What `tg.compile` returns; see there."""
 
-    def __init__(self, layer: Recurrent, fallback: str | None = None, target: str = "numpy") -> None:
+    def __init__(self, layer: Recurrent, fallback: str | None = None, target: str | None = None) -> None:
         if not isinstance(layer, Recurrent):
             hint = "model.rnn = tg.compile(model.rnn)" if isinstance(layer, Module) else "tg.compile(tg.nn.LSTM(3, 5))"
             if isinstance(layer, Compiled):
@@ -54,8 +54,8 @@ class Compiled(Module):
             raise TypeError(f"compile: expected a recurrent layer, got a {type(layer).__name__}; write {hint}")
         if fallback not in (None, "unrolled"):
             raise ValueError(f"compile: fallback is None or 'unrolled', got {fallback!r}")
-        if target not in ("numpy", "c"):
-            raise ValueError(f"compile: target is 'numpy' or 'c', got {target!r}")
+        if target not in (None, "c", "numpy"):
+            raise ValueError(f"compile: target is 'c', 'numpy', or None for the first of them that can be had, got {target!r}")
         self.layer, self.fallback, self.target = layer, fallback, target
         self._programs: dict[Any, Rolling] = {}
         self._last: dict[str, Rolling] = {}

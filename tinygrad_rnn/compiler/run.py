@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import linecache
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import count
 from operator import is_
@@ -23,7 +24,9 @@ from ..ops import Array, Op, Together
 from ..tensor import Tensor
 from .emit import emit
 from .join import joined_products
+from .native.build import BuildError, NoCompilerError
 from .native.emit import emit_c
+from .native.plan import NotInC
 from .native.rows import lowered
 from .rewrite import improved
 from .roll import roll
@@ -55,7 +58,7 @@ OUTPUT = Op("output", lambda box, index: box[()][0][index], Together(gathered))
 class Rolling:
     """A program that can be run: for one layer and direction, and one use."""
 
-    def __init__(self, layer: Recurrent, name: str, wanted: Wanted, target: str) -> None:
+    def __init__(self, layer: Recurrent, name: str, wanted: Wanted, target: str | None) -> None:
         self.layer, self.name, self.wanted, self.target = layer, name, wanted, target
         self.cell = cell = layer.cells[name]
         step = trace(layer, cell, wanted)
@@ -72,26 +75,40 @@ class Rolling:
         self.zeros = tuple(np.zeros(shape, dtype) for shape, dtype in wanted.states)
         self.outputs, self.reverse = len(step.outputs), name.endswith("_reverse")
         self.extra_names = [n for n in step.given if n == "mask" or n == "real" or n.startswith("zone")]
-        passes, emitter = (lowered, emit_c) if target == "c" else (improved, emit)
-        rolled = joined_products(step.program, roll(step.program, passes(step.program, step)))
-        kind = type(cell).__name__
-        self.step, self.title = step, f"{kind} over time, for inputs {wanted.x[0]} a step"
-        code = emitter(rolled, self.title)
-        self.source, self.schedule = code.source, code.schedule
-        self.file = file = f"<tg.compile {kind} {next(numbers)}>"
-        linecache.cache[file] = (len(self.source), None, self.source.splitlines(keepends=True), file)
-        namespace = dict(code.names)
-        exec(builtins.compile(self.source, file, "exec"), namespace)
-        self.forward: Callable[..., Any] = namespace["forward"]
-        self.backward: Callable[..., Any] | None = namespace.get("backward")
-        self.op = Op(f"{kind} over time", self.run, self.run_back, variadic=True, fresh=True)
+        self.step, self.title = step, f"{type(cell).__name__} over time, for inputs {wanted.x[0]} a step"
         self.dtypes = [wanted.x[1], *(n.dtype for n in step.new), *(x.dtype for x in self.externals)]
-        check(self)
+        self.op = Op(f"{type(cell).__name__} over time", self.run, self.run_back, variadic=True, fresh=True)
+        if target is not None or not self.made_in_c():
+            self.make(target or "numpy")
         self.settings = [vars(m) for _, m in cell.named_modules()]  # as they are after a trace, which may leave something
         self.as_traced = [[*settings.values()] for settings in self.settings]
         own = [cls for cls in {type(m): None for _, m in cell.named_modules()} if cls.__module__ != Module.__module__]
         self.of_class = [(vars(cls), k, v) for cls in own for k, v in vars(cls).items() if k[0] != "_" and not callable(v)]
         self.deep = [(v, contents(v)) for values in self.as_traced for v in values if contents(v) is not v]
+
+    def made_in_c(self) -> bool:
+        """The program in C, if there is a compiler, and if this step can be written so."""
+        try:
+            self.make("c")
+        except (NotInC, NoCompilerError):
+            return False
+        except BuildError as error:
+            warnings.warn(f"compile: {error}; meanwhile NumPy runs it", RuntimeWarning, stacklevel=2)
+            return False
+        return True
+
+    def make(self, target: str) -> None:
+        """The text, the functions, and a check of them."""
+        self.target, step = target, self.step
+        passes, emitter = (lowered, emit_c) if target == "c" else (improved, emit)
+        code = emitter(joined_products(step.program, roll(step.program, passes(step.program, step))), self.title)
+        self.source, self.schedule, self.file = code.source, code.schedule, f"<tg.compile {self.op.name} {next(numbers)}>"
+        namespace = dict(code.names)
+        exec(builtins.compile(self.source, self.file, "exec"), namespace)
+        linecache.cache[self.file] = (len(self.source), None, self.source.splitlines(keepends=True), self.file)
+        self.forward: Callable[..., Any] = namespace["forward"]
+        self.backward: Callable[..., Any] | None = namespace.get("backward")
+        check(self)
 
     @property
     def textbook(self) -> str:

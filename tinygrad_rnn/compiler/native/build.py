@@ -28,7 +28,15 @@ X86, ARM = ["-march=native", "-mprefer-vector-width=512"], ["-mcpu=native"]
 NATIVE = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}.get(platform.machine(), [])  # this very processor
 SECONDS = 60  # for the compiler
 FILES = 200  # so many libraries are kept
-ADVICE = 'or leave out target="c"'
+ADVICE = 'or write target="numpy"'
+
+
+class BuildError(RuntimeError):
+    """A C compiler failed."""
+
+
+class NoCompilerError(BuildError):
+    """There is nothing here to make C run with."""
 
 
 @functools.cache
@@ -38,7 +46,7 @@ def library(text: str) -> ctypes.CDLL:
     text: may begin declarations of math functions with `VECTOR`, as in `VECTOR float tanhf(float);`. Loops then call their
     vector versions where GNU's libmvec has them. Elsewhere VECTOR is empty.
 
-    Raises RuntimeError where there is no compiler ($CC, else cc, gcc or clang), or when it fails.
+    Raises NoCompilerError where there is none ($CC, else cc, gcc or clang), and BuildError when it fails.
     """
     command = _compiler()
     programs = [path.resolve() for word in command if (path := Path(shutil.which(word) or word)).is_file()]
@@ -69,9 +77,9 @@ def _build(text: str, command: list[str], attempts: Sequence[list[str]], folder:
             except OSError as error:
                 trouble = str(error)
             except subprocess.TimeoutExpired:
-                raise RuntimeError(_failure(text, line, f"it took more than {SECONDS} s")) from None
+                raise BuildError(_failure(text, line, f"it took more than {SECONDS} s")) from None
         else:
-            raise RuntimeError(_failure(text, line, trouble))
+            raise BuildError(_failure(text, line, trouble))
         if folder:
             with suppress(OSError):  # the folder cannot be written to
                 os.replace(made, folder / f"{key}-{_digest(made.read_bytes())}.so")  # whole, whoever else is at it
@@ -94,13 +102,13 @@ def _failure(text: str, line: list[str], trouble: str) -> str:
 def _compiler() -> list[str]:
     """The compiler as a command: $CC, which may have arguments, else the first that is there."""
     if sys.platform == "win32":
-        raise RuntimeError(f"C programs are compiled on Linux and macOS, not on Windows: take one of these, {ADVICE}")
+        raise NoCompilerError(f"C programs are compiled on Linux and macOS, not on Windows: take one of these, {ADVICE}")
     command = os.environ.get("CC", "").split()
     if not command:
         command = [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
     if not command or not shutil.which(command[0]):
         looked_for = f"CC={command[0]}, which is not a program" if command else "no cc, gcc or clang on the PATH"
-        raise RuntimeError(f"no C compiler: {looked_for}; install gcc or clang (Debian: apt install gcc), {ADVICE}")
+        raise NoCompilerError(f"no C compiler: {looked_for}; install gcc or clang (Debian: apt install gcc), {ADVICE}")
     return command
 
 
@@ -179,7 +187,7 @@ PRODUCTS = ["scipy_cblas_{}64_", "cblas_{}64_", "cblas_{}$NEWLAPACK$ILP64", "cbl
 def blas(dtype: DTypeLike) -> tuple[int, str]:
     """The address of cblas_sgemm (float32) or cblas_dgemm (float64) in NumPy's own BLAS, and its integers: "long" or "int".
 
-    Raises RuntimeError if there is none that multiplies as it should.
+    Raises NoCompilerError if there is none that multiplies as it should.
     """
     real = np.dtype(dtype)
     if real not in (np.float32, np.float64):
@@ -189,7 +197,9 @@ def blas(dtype: DTypeLike) -> tuple[int, str]:
     for name in names:
         if found := _product(ctypes.CDLL(file), name, real):
             return found
-    raise RuntimeError(f'no matrix product that works in the BLAS of {file}: tried {", ".join(names)}; leave out target="c"')
+    raise NoCompilerError(
+        f'no matrix product that works in the BLAS of {file}: tried {", ".join(names)}; write target="numpy"'
+    )
 
 
 def _product(symbols: ctypes.CDLL, name: str, dtype: np.dtype) -> tuple[int, str] | None:

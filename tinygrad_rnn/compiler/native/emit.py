@@ -13,20 +13,89 @@ from ..places import Buffer, Place
 from ..program import CONSTANT, Node
 from ..roll import Rolled
 from ..schedule import BACKWARD, FORWARD
-from ..trace import CompileError
 from ..writer import Code
 from .call import functions
 from .passes import Pass, single
-from .plan import Plan, fused_stages, origin
+from .plan import NotInC, Plan, fused_stages, view
 from .rows import TYPES, width
 
 FEW = 1 << 13  # multiplications up to which a call of BLAS costs more than a loop
-MATH = ("acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "cos", "cosh", "exp", "exp2", "expm1", "fabs", "hypot", "log", "log10", "log1p", "log2", "pow", "sin", "sinh", "sqrt", "tan", "tanh")
-WORDS = {
-    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto",
-    "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch",
-    "typedef", "union", "unsigned", "void", "volatile", "while", "n", "j", "k", "t", "T", "main", "product", "gemm", "sigmoid",
-} | set(MATH) | {f"{m}f" for m in MATH}
+MATH = (
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cbrt",
+    "cos",
+    "cosh",
+    "exp",
+    "exp2",
+    "expm1",
+    "fabs",
+    "hypot",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "pow",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+)
+WORDS = (
+    {
+        "auto",
+        "break",
+        "case",
+        "char",
+        "const",
+        "continue",
+        "default",
+        "do",
+        "double",
+        "else",
+        "enum",
+        "extern",
+        "float",
+        "for",
+        "goto",
+        "if",
+        "inline",
+        "int",
+        "long",
+        "register",
+        "restrict",
+        "return",
+        "short",
+        "signed",
+        "sizeof",
+        "static",
+        "struct",
+        "switch",
+        "typedef",
+        "union",
+        "unsigned",
+        "void",
+        "volatile",
+        "while",
+        "n",
+        "j",
+        "k",
+        "t",
+        "T",
+        "main",
+        "product",
+        "gemm",
+        "sigmoid",
+    }
+    | set(MATH)
+    | {f"{m}f" for m in MATH}
+)
 
 
 def emit_c(rolled: Rolled, title: str) -> Code:
@@ -138,7 +207,7 @@ class Loop:
         phase, nodes = plan.phase[loop], plan.body[loop]
         when = {}
         for value, _ in plan.copies[loop]:
-            root = origin(value)[0]
+            root = view(value).root
             when[value] = phase[root] + (root.op == "matmul") if root in phase else 0
         lines: list[str] = []
         for p in range(max([-1, *phase.values(), *when.values()]) + 1):
@@ -152,12 +221,17 @@ class Loop:
 
     def text(self) -> str:
         """The function."""
-        sums = [(self.pointer(place), width(n.args[0])) for n, place in self.plan.sums.items()] if self.loop == BACKWARD else []
+        sums = (
+            [(self.pointer(place), width(n.args[0])) for n, place in self.plan.sums.items()] if self.loop == BACKWARD else []
+        )
         order = "long t = 0; t < T; t++" if self.loop == FORWARD else "long t = T; t-- > 0;"
         return "\n".join(
             [
                 f"void {self.name}({', '.join(['long T', *self.parameters])}) {{",
-                *(f"    {TYPES[str(b.dtype)]} *restrict {self.called[b]} = {base} + {m.start(b)};" for b, base, m in self.parts),
+                *(
+                    f"    {TYPES[str(b.dtype)]} *restrict {self.called[b]} = {base} + {m.start(b)};"
+                    for b, base, m in self.parts
+                ),
                 *(f"    for (long j = 0; j < {wide}; j++) {name}[j] = 0;" for name, wide in sums),
                 f"    for ({order}) {{",
                 *(f"        {line}" for line in [*self.tops, *self.body]),
@@ -198,7 +272,9 @@ class Loop:
         node, emitter = what, self.emitter
         text = emitter.literal(node) if node.op == "constant" else emitter.use(node)
         base = self.argument(node, text, node.dtype)
-        return base if node.rank == CONSTANT else self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {node.size}")
+        return (
+            base if node.rank == CONSTANT else self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {node.size}")
+        )
 
     def buffer(self, place: Place) -> str:
         """The pointer to a buffer, or to its row at this step."""
@@ -229,11 +305,17 @@ class Loop:
     def product(self, node: Node) -> str:
         """A matrix product."""
         a, b = node.args
-        root, start = origin(a)
+        root, start, _ = view(a)
         place, source = self.plan.place(node, self.loop), self.plan.place(root, self.loop)
         assert place is not None
-        if len(a.shape) != 2 or a.rank == CONSTANT or b.rank != CONSTANT or len(b.shape) != 2 or not a.dtype == b.dtype == node.dtype:
-            raise CompileError(f'a product of {a.shape} and {b.shape} within the loop cannot be written in C (target="c")')
+        if (
+            len(a.shape) != 2
+            or a.rank == CONSTANT
+            or b.rank != CONSTANT
+            or len(b.shape) != 2
+            or not a.dtype == b.dtype == node.dtype
+        ):
+            raise NotInC(f"a product of {a.shape} and {b.shape} in every step")
         n, k, m = *a.shape, b.shape[1]
         left, step = self.pointer(root if source is None else source), width(root)
         for _, key in () if source is None else source.views:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..places import Buffer, Place, parts
-from ..program import Node, elementwise, promoted
-from .plan import Plan, origin
+from ..program import Node, elementwise, filled, promoted
+from .plan import NotInC, Plan, View, view
 from .rows import ELEMENT, END, TYPES, width
 
+STACK = 1 << 15  # elements that a function may have on its stack
 Item = Node | tuple[Node, Place]  # a value to compute, or one to copy to a place
 Pointer = Callable[[Node | Place], str]
 
@@ -27,7 +28,13 @@ class Pass:
     """
 
     def __init__(
-        self, plan: Plan, loop: str, nodes: Iterable[Node], copies: Iterable[tuple[Node, Place]], pointer: Pointer, name: Callable[[str], str]
+        self,
+        plan: Plan,
+        loop: str,
+        nodes: Iterable[Node],
+        copies: Iterable[tuple[Node, Place]],
+        pointer: Pointer,
+        name: Callable[[str], str],
     ) -> None:
         self.plan, self.loop, self.pointer, self.unique = plan, loop, pointer, name
         self.widths: list[int] = []
@@ -64,11 +71,9 @@ class Pass:
     def enter(self, item: Item, reads: Iterable[Node], wide: int) -> int:
         """The first loop that can have an item, or a new one."""
         k = 0
-        for x in reads:
-            root, start = origin(x)
-            if root in self.at:
-                near = width(root) == wide and not start and elementwise(root)
-                k = max(k, self.at[root] + (not near))
+        for seen in map(view, reads):
+            if seen.root in self.at:
+                k = max(k, self.at[seen.root] + (not same_element(seen, wide)))
         while k < len(self.loops) and self.widths[k] != wide:
             k += 1
         if k == len(self.loops):
@@ -87,19 +92,18 @@ class Pass:
 
     def copy(self, value: Node, place: Place) -> int:
         """A value is written to a place: where it is computed, or in a line of its own."""
-        root, _ = origin(value)
-        if root is value and root in self.at and elementwise(root):
-            if place not in self.to[root]:
-                self.to[root].append(place)
-            return self.at[root]
+        if value in self.at and elementwise(value):
+            if place not in self.to[value]:
+                self.to[value].append(place)
+            return self.at[value]
         return self.enter((value, place), (value,), width(value))
 
     def read(self, x: Node, k: int) -> None:
         """Something is read in a loop: what an earlier loop computes has to be in memory."""
-        root, start = origin(x)
+        seen, root = view(x), view(x).root
         if root not in self.at:
             return
-        if self.at[root] == k and not start and elementwise(root):
+        if self.at[root] == k and same_element(seen, self.widths[k]):
             self.inside[root] = self.inside.get(root, 0) + 1
         elif width(root) > 1 and root not in self.rows and self.plan.place(root, self.loop) is None:
             self.rows[root] = Place(Buffer(root, False))
@@ -112,6 +116,9 @@ class Pass:
     def lines(self, batch: int) -> list[str]:
         """The pass as C."""
         before, after, found = list[str](), list[str](), list[str]()
+        kept = [*(n.shape[-1] for n in self.rows), *(width(n.args[0]) for n in self.at if self.is_sum(n))]
+        if sum(kept) > STACK:
+            raise NotInC(f"what a pass over rows of {max(kept)} elements has to remember")
         for node in self.rows:
             found.append(f"{TYPES[str(node.dtype)]} {self.name(node, '_row')}[{width(node)}];")
         for k, items in enumerate(self.loops):
@@ -129,17 +136,18 @@ class Pass:
         start = {"sum": "0", "max": "-__builtin_inf()", "min": "__builtin_inf()"}
         head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {start[e.op]};" for e in ends]
         body = [line for item in items for line in self.item(item, k, batch)]
+        tail = [f"{self.element(place, k)} = {self.name(e)};" for e in ends for place in self.to[e]]
         if self.widths[k] == 1:
-            return head + [line.replace("[j]", "[0]") for line in body]
+            return head + [line.replace("[j]", "[0]") for line in body] + tail  # [j]: of sums over time
         sums = ", ".join(self.name(e) for e in ends)
         if all(e.op == "sum" for e in ends):
             head.append("#pragma omp simd" + (f" reduction(+:{sums})" if sums else ""))
-        return [*head, f"for (long j = 0; j < {self.widths[k]}; j++) {{", *(f"    {line}" for line in body), "}"]
+        return [*head, f"for (long j = 0; j < {self.widths[k]}; j++) {{", *(f"    {line}" for line in body), "}", *tail]
 
     def item(self, item: Item, k: int, batch: int) -> list[str]:
         """The lines of an item."""
         if isinstance(item, tuple):
-            return [f"{self.element(item[1])} = {self.text(item[0], k)[0]};"]
+            return [f"{self.element(item[1], k)} = {self.text(item[0], k)[0]};"]
         if item.op in END:
             return [END[item.op].format(self.name(item), self.text(item.args[0], k)[0]) + ";"]
         if self.is_sum(item):
@@ -149,7 +157,7 @@ class Pass:
             return []
         kind = TYPES[str(item.dtype)].replace("unsigned char", "int")
         lines = [f"const {kind} {self.name(item)} = {self.spelled(item, k)};"]
-        return lines + [f"{self.element(place)} = {self.name(item)};" for place in self.to[item]]
+        return lines + [f"{self.element(place, k)} = {self.name(item)};" for place in self.to[item]]
 
     def inlined(self, node: Node) -> bool:
         """Is a value written inside the expression that reads it?"""
@@ -171,27 +179,26 @@ class Pass:
 
     def text(self, node: Node, k: int, dtype: Any = None) -> tuple[str, bool]:
         """The text of a value, and whether it holds together."""
-        if node.op == "constant" and node.size == 1:
-            return literal(np.asarray(node.value).item(), node.dtype if dtype is None else dtype), True
-        root, start = origin(node)
+        if node.op == "constant" and filled(node, np.asarray(node.value).flat[0]):
+            return literal(np.asarray(node.value).flat[0], node.dtype if dtype is None else dtype), True
+        root, start, one = seen = view(node)
         if root in self.at:
-            if width(root) == 1 or (self.at[root] == k and not start and elementwise(root)):
+            if width(root) == 1 or (self.at[root] == k and same_element(seen, self.widths[k])):
                 if elementwise(root) and self.at[root] == k and self.inlined(root):
                     text = self.spelled(root, k)
                     return text, re.fullmatch(r"\w+\([^()]*\)", text) is not None
                 return self.name(root), True
             place = self.rows.get(root) or self.plan.place(root, self.loop)
             assert place is not None
-            return self.element(place, start), True
-        place = self.plan.place(root, self.loop)
-        return (self.element(root, start) if place is None else self.element(place, start)), True
+            return self.element(place, k, start, one), True
+        return self.element(self.plan.place(root, self.loop) or root, k, start, one), True
 
-    def element(self, where: Node | Place, start: int = 0) -> str:
-        """An element of an array, in the row and at the column of the loop."""
+    def element(self, where: Node | Place, k: int, start: int = 0, one: bool = False) -> str:
+        """An element of an array, in the row and at the column of the loop, or at one column."""
         node = where.buffer.node if isinstance(where, Place) else where
         for _, key in where.views if isinstance(where, Place) else ():
             start += key[1].start or 0
-        column = "0" if width(node) == 1 else f"{start} + j" if start else "j"
+        column = str(start) if one or self.widths[k] == 1 else f"{start} + j" if start else "j"
         if node in self.rows and isinstance(where, Place) and where.buffer is self.rows[node].buffer:
             return f"{self.name(node, '_row')}[{column}]"
         if isinstance(where, Node) and where.rank == 0 and (len(node.shape) < 2 or node.shape[0] == 1):
@@ -207,6 +214,11 @@ class Pass:
         return self.names[key]
 
 
+def same_element(seen: View, wide: int) -> bool:
+    """Does a loop of this width read of a value, as it computes it, the very element?"""
+    return width(seen.root) == wide and not seen.start and elementwise(seen.root) and (wide == 1 or not seen.one)
+
+
 def single(dtype: Any) -> str:
     """What the names of C's functions for single precision end in."""
     return "f" if dtype == np.float32 else ""
@@ -218,5 +230,5 @@ def literal(value: Any, dtype: Any) -> str:
         return repr(int(value))
     value = float(value)
     if value != value or value in (np.inf, -np.inf):
-        return {"nan": "__builtin_nan(\"\")", "inf": "__builtin_inf()", "-inf": "(-__builtin_inf())"}[repr(value)]
+        return {"nan": '__builtin_nan("")', "inf": "__builtin_inf()", "-inf": "(-__builtin_inf())"}[repr(value)]
     return f"{value!r}{single(dtype)}" if value >= 0 else f"({value!r}{single(dtype)})"

@@ -7,6 +7,7 @@ loop where they are. Products of long matrices still leave it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ..places import Buffer, Place, parts
 from ..program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, ordered, users
@@ -14,6 +15,14 @@ from ..roll import Rolled
 from ..schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, KNOWN, LAST, LOOPS, ONCE, OUTPUT, batchable
 from ..trace import CompileError
 from .rows import CHEAP, by_rows, cut, width
+
+
+class NotInC(CompileError):
+    """A step that can become a program of NumPy, but not of C."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(f'{what} cannot be written in C; write target="numpy"')
+
 
 GIVEN = {CONSTANT: ONCE, INPUT: BEFORE, STATE: FORWARD, SEED: BETWEEN, CARRY: BACKWARD}
 
@@ -28,7 +37,7 @@ def fused_stages(rolled: Rolled) -> dict[Node, str]:
         found[node] = fused_stage(node, found, node in ahead, node in feeds)
     reading = users(every)
     for node in reversed(every):  # what is a view of a vector needs no memory
-        if node.rank == CONSTANT and origin(node)[0] is not node and all(found[y] in LOOPS for y in reading[node]):
+        if node.rank == CONSTANT and view(node).root is not node and all(found[y] in LOOPS for y in reading[node]):
             found[node] = FORWARD
     return found
 
@@ -54,15 +63,24 @@ def fused_stage(node: Node, found: dict[Node, str], ahead: bool, feeds: bool) ->
     return late
 
 
-def origin(node: Node) -> tuple[Node, int]:
-    """The value that a node is a view of, and the column of it where the view begins."""
-    start = 0
+class View(NamedTuple):
+    """What a node shows: of which value, from which column on, and whether it is one column that is met again and again."""
+
+    root: Node
+    start: int
+    one: bool
+
+
+def view(node: Node) -> View:
+    """What a node is, or is a view of."""
+    start, one = 0, width(node) == 1
     while True:
         if node.op == "getitem" and (at := cut(node)) is not None:
             start += at
         elif node.op not in ("broadcast_to", "reshape") or not (by_rows(node) or node.args[0].size == 1):
-            return node, start
+            return View(node, start, one)
         node = node.args[0]
+        one = one or width(node) == 1
 
 
 class Plan:
@@ -89,7 +107,9 @@ class Plan:
         outside = self.read_outside()
         for node in outside:
             self.keep(node)
-        self.public = {self.of[n].buffer for n in outside} | {*self.states, *self.carries} | {p.buffer for p in self.sums.values()}
+        self.public = (
+            {self.of[n].buffer for n in outside} | {*self.states, *self.carries} | {p.buffer for p in self.sums.values()}
+        )
         back = [*rolled.back, *self.sums, *(n for n in self.of if n.args and staged[n] == BACKWARD)]
         self.body = {BACKWARD: self.closure(back, BACKWARD)} if rolled.back else {BACKWARD: []}
         ahead = [*rolled.new, *(n for n in self.of if n.args and staged[n] == FORWARD)]
@@ -103,7 +123,7 @@ class Plan:
 
     def settle(self, node: Node, place: Place, loop: str) -> None:
         """A value is to be at this place: computed there, or copied to it."""
-        if self.staged.get(node) == loop and node.args and node not in self.of and origin(node)[0] is node:
+        if self.staged.get(node) == loop and node.args and node not in self.of and view(node).root is node:
             self.put(node, place, self.of)
         else:
             self.copies[loop].append((node, place))
@@ -114,7 +134,7 @@ class Plan:
         if node.op == "concatenate" and by_rows(node):
             for key, part in parts(node):
                 mine = self.staged[part] == self.staged[node] and part.args and part not in self.of
-                if mine and origin(part)[0] is part and part not in where:
+                if mine and view(part).root is part and part not in where:
                     self.put(part, place._replace(views=(*place.views, ("getitem", key))), where)
 
     def read_outside(self) -> list[Node]:
@@ -129,9 +149,14 @@ class Plan:
         """A value of a loop is kept for all steps."""
         if node in self.of:
             return
-        root, start = origin(node)
+        root, start, one = view(node)
         cut = (slice(None), slice(start, start + width(node)))
-        if root is not node and width(root) != 1 and self.staged[root] in LOOPS:
+        if (
+            root is not node
+            and one == (width(node) == 1 != width(root))
+            and len(node.shape) == 2
+            and self.staged[root] in LOOPS
+        ):
             self.keep(root)
             self.of[node] = self.of[root]._replace(views=(*self.of[root].views, ("getitem", cut)))
         elif root is node:
@@ -145,7 +170,7 @@ class Plan:
         found: set[Node] = set()
         stack = [*roots, *(node for node, _ in self.copies[loop])]
         while stack:
-            node = origin(stack.pop())[0]
+            node = view(stack.pop()).root
             if node in found or not node.args or (self.staged[node] not in LOOPS and node not in self.sums):
                 continue
             if loop == BACKWARD and self.staged[node] == FORWARD:
@@ -159,7 +184,7 @@ class Plan:
 
     def free(self, node: Node) -> bool:
         """Can a value of the way forward be had on the way back, cheaply, from what is there in any case?"""
-        node = origin(node)[0]
+        node = view(node).root
         if not node.args or node in self.of or self.staged[node] not in LOOPS:
             return True
         if node.op not in CHEAP | {"concatenate"} or width(node) == 1:
@@ -172,10 +197,12 @@ class Plan:
         readers: dict[Node, list[Node]] = {}
         for node in self.body[loop]:
             if node.op != "matmul" and node not in self.sums and not by_rows(node):
-                raise CompileError(f'{node.op} with shapes {", ".join(str(x.shape) for x in node.args)} cannot be written in C (target="c")')
-            for root in (origin(x)[0] for x in node.args):
+                raise NotInC(f"{node.op} of {', '.join(str(x.shape) for x in node.args)} in every step")
+            for root in (view(x).root for x in node.args):
                 readers.setdefault(root, []).append(node)
-            found[node] = max((found[r] + (r.op == "matmul") for r in map(first, node.args) if r in found), default=0)
+            found[node] = max(
+                (found[r] + (r.op == "matmul") for r in [view(x).root for x in node.args] if r in found), default=0
+            )
         for node in reversed(self.body[loop]):  # as late as its readers let it
             mine = [found[y] for y in readers.get(node, ())]
             if mine and node.op != "matmul":
@@ -190,8 +217,3 @@ class Plan:
     def place(self, node: Node, loop: str) -> Place | None:
         """Where a value is, if it is in memory."""
         return self.of.get(node) or self.temporary[loop].get(node)
-
-
-def first(node: Node) -> Node:
-    """What a node is, or is a view of."""
-    return origin(node)[0]

@@ -37,7 +37,11 @@ CHEAP = {"add", "sub", "mul", "neg", "np.positive", "maximum", "minimum", "where
     op for op in BINARY if op.startswith("np.")
 }  # not worth memory of their own
 TYPES = {"float32": "float", "float64": "double", "bool": "unsigned char", "int64": "long", "int32": "int"}
-END = {"sum": "{0} += {1}", "max": "{0} = {1} > {0} || {1} != {1} ? {1} : {0}", "min": "{0} = {1} < {0} || {1} != {1} ? {1} : {0}"}
+END = {
+    "sum": "{0} += {1}",
+    "max": "{0} = {1} > {0} || {1} != {1} ? {1} : {0}",
+    "min": "{0} = {1} < {0} || {1} != {1} ? {1} : {0}",
+}
 
 
 def width(node: Node) -> int:
