@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from .build import blas, library
-from .rows import TYPES
+from .text import TYPES
 
 DTYPES = {c: np.dtype(name) for name, c in TYPES.items()}
 HEAD = re.compile(r"^void (\w+)\(long T, (.*)\) {", re.M)
 ARRAY = f"typedef struct {{ char head[{object.__basicsize__}]; void *data; }} Array;"  # as NumPy's C API has it
-PRODUCTS = {"sgemm": np.float32, "dgemm": np.float64}
+PRODUCTS = {"gemmf": np.float32, "gemm": np.float64}
 
 
 def functions(text: str) -> list[Callable[..., None]]:

@@ -15,87 +15,12 @@ from ..roll import Rolled
 from ..schedule import BACKWARD, FORWARD
 from ..writer import Code
 from .call import functions
-from .passes import Pass, single
-from .plan import NotInC, Plan, fused_stages, view
-from .rows import TYPES, width
+from .passes import Pass
+from .plan import NotInC, Plan, fused_stages
+from .rows import view, width
+from .text import KEYWORDS, TAKEN, TYPES, c_file, single
 
 FEW = 1 << 13  # multiplications up to which a call of BLAS costs more than a loop
-MATH = (
-    "acos",
-    "acosh",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "cbrt",
-    "cos",
-    "cosh",
-    "exp",
-    "exp2",
-    "expm1",
-    "fabs",
-    "hypot",
-    "log",
-    "log10",
-    "log1p",
-    "log2",
-    "pow",
-    "sin",
-    "sinh",
-    "sqrt",
-    "tan",
-    "tanh",
-)
-WORDS = (
-    {
-        "auto",
-        "break",
-        "case",
-        "char",
-        "const",
-        "continue",
-        "default",
-        "do",
-        "double",
-        "else",
-        "enum",
-        "extern",
-        "float",
-        "for",
-        "goto",
-        "if",
-        "inline",
-        "int",
-        "long",
-        "register",
-        "restrict",
-        "return",
-        "short",
-        "signed",
-        "sizeof",
-        "static",
-        "struct",
-        "switch",
-        "typedef",
-        "union",
-        "unsigned",
-        "void",
-        "volatile",
-        "while",
-        "n",
-        "j",
-        "k",
-        "t",
-        "T",
-        "main",
-        "product",
-        "gemm",
-        "sigmoid",
-    }
-    | set(MATH)
-    | {f"{m}f" for m in MATH}
-)
 
 
 def emit_c(rolled: Rolled, title: str) -> Code:
@@ -110,7 +35,7 @@ class NativeEmitter(Emitter):
 
     def __init__(self, rolled: Rolled) -> None:
         super().__init__(rolled)
-        self.c: list[str] = []
+        self.loops: list[Loop] = []
         self.memory: dict[Any, Memory] = {}
 
     def planned(self, rolled: Rolled) -> tuple[dict[Node, str], Any]:
@@ -124,9 +49,8 @@ class NativeEmitter(Emitter):
 
     def preface(self) -> str:
         """The C, and what makes functions of it."""
-        text = c_file(self.c)
-        found = names(text)
-        return f'C = r"""\n{text}"""\n{", ".join(found)}{"," * (len(found) == 1)} = functions(C)\n'
+        text, names = c_file([loop.text() for loop in self.loops]), ", ".join(loop.name for loop in self.loops)
+        return f'C = r"""\n{text}"""\n[{names}] = functions(C)\n'
 
     def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
         """A loop: a function in C, and its call."""
@@ -136,7 +60,7 @@ class NativeEmitter(Emitter):
         for node, place in self.places.sums.items() if loop == BACKWARD else ():
             self.scope.known[node] = self.use(place.buffer)
         function = Loop(self, loop, name)
-        self.c.append(function.text())
+        self.loops.append(function)
         for memory in self.memory.values():
             if memory.loop == loop:
                 self.line(f"{memory.name} = empty({memory.size('T')}, {str(memory.dtype)!r})")
@@ -195,7 +119,7 @@ class Loop:
         self.batch = emitter.rolled.given["x"].shape[0]
         self.arguments: list[str] = []  # as Python calls them
         self.parameters: list[str] = []  # as C declares them
-        self.taken = {*WORDS}
+        self.taken = {*TAKEN}
         self.called: dict[Any, str] = {}
         self.parts: list[tuple[Buffer, str, Memory]] = []
         self.tops: list[str] = []  # pointers to what belongs to a step
@@ -215,7 +139,7 @@ class Loop:
             rows = [n for n in now if n.op != "matmul"]
             copies = [(value, place) for value, place in plan.copies[loop] if when[value] == p]
             if rows or copies:
-                lines += Pass(plan, loop, rows, copies, self.pointer, self.unique).lines(self.batch)
+                lines += Pass(plan, loop, rows, copies, self.pointer, self.local).lines(self.batch)
             lines += [self.product(n) for n in now if n.op == "matmul"]
         return lines
 
@@ -243,12 +167,16 @@ class Loop:
     def unique(self, wish: str) -> str:
         """A name that nothing else has."""
         base = re.sub(r"\W+", "_", wish, flags=re.ASCII)
-        base = base if base[:1].isalpha() else f"v{base}"
+        base = f"v{base}" if not base[:1].isalpha() else f"{base[0]}_{base[1:]}" if base in KEYWORDS else base
         name, i = base, 2
         while name in self.taken:
             name, i = f"{base}{'_' * base[-1].isdigit()}{i}", i + 1
         self.taken.add(name)
         return name
+
+    def local(self, node: Node, end: str = "") -> str:
+        """The name of a value of a pass."""
+        return self.unique(self.emitter.hint(node) + end)
 
     def argument(self, key: Any, text: str, dtype: Any) -> str:
         """The name of an array that the function is given."""
@@ -298,74 +226,29 @@ class Loop:
             memory = self.emitter.private(buffer, self.loop)
             key = memory.loop, memory.dtype
             base = self.argument(key, self.emitter.use(key), buffer.dtype)
-            self.called[buffer] = self.unique(f"{buffer.name or 'v'}{'_all' * buffer.stacked}")
+            self.called[buffer] = self.local(buffer.node, "_all" * buffer.stacked)
             self.parts.append((buffer, base, memory))
         return self.called[buffer]
 
     def product(self, node: Node) -> str:
         """A matrix product."""
         a, b = node.args
-        root, start, _ = view(a)
-        place, source = self.plan.place(node, self.loop), self.plan.place(root, self.loop)
-        assert place is not None
-        if (
-            len(a.shape) != 2
-            or a.rank == CONSTANT
-            or b.rank != CONSTANT
-            or len(b.shape) != 2
-            or not a.dtype == b.dtype == node.dtype
-        ):
+        plain = len(a.shape) == len(b.shape) == 2 and a.rank != CONSTANT == b.rank and a.dtype == b.dtype == node.dtype
+        if not plain or str(node.dtype) not in TYPES:
             raise NotInC(f"a product of {a.shape} and {b.shape} in every step")
-        n, k, m = *a.shape, b.shape[1]
-        left, step = self.pointer(root if source is None else source), width(root)
-        for _, key in () if source is None else source.views:
-            start += key[1].start or 0
-        if source is not None:
-            step = width(source.buffer.node)
-        to = sum(key[1].start or 0 for _, key in place.views)
-        texts = [left + f" + {start}" * (start > 0), step, self.pointer(b)]
-        out, across = self.pointer(place) + f" + {to}" * (to > 0), width(place.buffer.node)
-        f = single(node.dtype)
+        root, start, _ = view(a)
+        left, left_apart = self.matrix(root, start)
+        out, out_apart = self.matrix(node)
+        (n, k), m, right, f = a.shape, b.shape[1], self.pointer(b), single(node.dtype)
         if n * k * m <= FEW:
-            return f"product{f}({n}, {k}, {m}, {texts[0]}, {step}, {texts[2]}, {out}, {across});"
-        gemm = "sgemm" if f else "dgemm"
-        return f"{gemm}(101, 111, 111, {n}, {m}, {k}, 1, {texts[0]}, {step}, {texts[2]}, {m}, 0, {out}, {across});"
+            return f"product{f}({n}, {k}, {m}, {left}, {left_apart}, {right}, {out}, {out_apart});"
+        # row-major, neither is transposed; out = 1 * a @ b + 0 * out
+        return f"gemm{f}(101, 111, 111, {n}, {m}, {k}, 1, {left}, {left_apart}, {right}, {m}, 0, {out}, {out_apart});"
 
-
-PRODUCT = """static inline void product{f}(long n, long k, long m, const {c} *a, long across, const {c} *restrict b, {c} *restrict out, long step) {{
-    for (long i = 0; i < n; i++) {{
-        for (long j = 0; j < m; j++) out[i * step + j] = 0;
-        for (long l = 0; l < k; l++) {{
-            const {c} x = a[i * across + l];
-            #pragma omp simd
-            for (long j = 0; j < m; j++) out[i * step + j] += x * b[l * m + j];
-        }}
-    }}
-}}
-"""
-SIGMOID = "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }}\n"
-
-
-def c_file(found: list[str]) -> str:
-    """The functions with all that they call."""
-    body = "\n\n".join(found) + "\n"
-    called = set(re.findall(r"\b(\w+)\(", body))
-    head = ""
-    for c, f in (("float", "f"), ("double", "")):
-        if f"sigmoid{f}" in called:
-            called.add(f"exp{f}")
-        for name in MATH:
-            if name + f in called:
-                args = f"{c}, {c}" if name in ("atan2", "hypot", "pow") else c
-                head += f"VECTOR {c} {name}{f}({args});\n"
-        head += SIGMOID.format(c=c, f=f) if f"sigmoid{f}" in called else ""
-        head += PRODUCT.format(c=c, f=f) if f"product{f}" in called else ""
-        gemm = "sgemm" if f else "dgemm"
-        if gemm in called:
-            head += f"void (*{gemm})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);\n"
-    return f"{head}\n{body}"
-
-
-def names(text: str) -> list[str]:
-    """The functions of a C text that Python calls."""
-    return re.findall(r"^void (\w+)\(", text, re.M)
+    def matrix(self, node: Node, start: int = 0) -> tuple[str, int]:
+        """Where a matrix begins, and how far apart its rows do."""
+        place = self.plan.place(node, self.loop)
+        for _, key in place.views if place is not None else ():
+            start += key[1].start or 0
+        pointer = self.pointer(node if place is None else place)
+        return f"{pointer} + {start}" if start else pointer, width(node if place is None else place.buffer.node)

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from ..places import Buffer, Place, parts
-from ..program import Node, elementwise, filled, promoted
-from .plan import NotInC, Plan, View, view
-from .rows import ELEMENT, END, TYPES, width
+from ..program import Node, elementwise, promoted
+from .plan import NotInC, Plan
+from .rows import View, same_number, view, width
+from .text import ELEMENT, END, TYPES, number, single
 
 STACK = 1 << 15  # elements that a function may have on its stack
 Item = Node | tuple[Node, Place]  # a value to compute, or one to copy to a place
@@ -34,9 +35,9 @@ class Pass:
         nodes: Iterable[Node],
         copies: Iterable[tuple[Node, Place]],
         pointer: Pointer,
-        name: Callable[[str], str],
+        unique: Callable[[Node, str], str],
     ) -> None:
-        self.plan, self.loop, self.pointer, self.unique = plan, loop, pointer, name
+        self.plan, self.loop, self.pointer, self.unique = plan, loop, pointer, unique
         self.widths: list[int] = []
         self.loops: list[list[Item]] = []
         self.at: dict[Node, int] = {}  # the loop in which a value is computed
@@ -55,8 +56,9 @@ class Pass:
             self.copy(value, place)
         for k, items in enumerate(self.loops):
             for item in items:
-                for x in (item[0],) if isinstance(item, tuple) else item.args:
-                    self.read(x, k)
+                form = "{0}" if isinstance(item, tuple) or item not in self.to else ELEMENT.get(item.op, "{0}{1}")
+                for i, x in enumerate((item[0],) if isinstance(item, tuple) else item.args):
+                    self.read(x, k, form.count(f"{{{i}}}"))
 
     def is_end(self, node: Node) -> bool:
         """Is this a sum or the like, of a row or over time, which is there after the loop only?"""
@@ -98,13 +100,13 @@ class Pass:
             return self.at[value]
         return self.enter((value, place), (value,), width(value))
 
-    def read(self, x: Node, k: int) -> None:
+    def read(self, x: Node, k: int, times: int) -> None:
         """Something is read in a loop: what an earlier loop computes has to be in memory."""
         seen, root = view(x), view(x).root
         if root not in self.at:
             return
         if self.at[root] == k and same_element(seen, self.widths[k]):
-            self.inside[root] = self.inside.get(root, 0) + 1
+            self.inside[root] = self.inside.get(root, 0) + times
         elif width(root) > 1 and root not in self.rows and self.plan.place(root, self.loop) is None:
             self.rows[root] = Place(Buffer(root, False))
             self.to[root].append(self.rows[root])
@@ -133,8 +135,7 @@ class Pass:
     def one(self, k: int, items: list[Item], batch: int) -> list[str]:
         """One loop over a row; of a single element, the lines alone."""
         ends = [i for i in items if isinstance(i, Node) and i.op in END]
-        start = {"sum": "0", "max": "-__builtin_inf()", "min": "__builtin_inf()"}
-        head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {start[e.op]};" for e in ends]
+        head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {END[e.op][0]};" for e in ends]
         body = [line for item in items for line in self.item(item, k, batch)]
         tail = [f"{self.element(place, k)} = {self.name(e)};" for e in ends for place in self.to[e]]
         if self.widths[k] == 1:
@@ -149,7 +150,7 @@ class Pass:
         if isinstance(item, tuple):
             return [f"{self.element(item[1], k)} = {self.text(item[0], k)[0]};"]
         if item.op in END:
-            return [END[item.op].format(self.name(item), self.text(item.args[0], k)[0]) + ";"]
+            return [END[item.op][1].format(self.name(item), self.text(item.args[0], k)[0]) + ";"]
         if self.is_sum(item):
             to = f"{self.name(item, '_step') if batch > 1 else self.pointer(self.plan.of[item])}[j]"
             return [f"{to} += {' * '.join(self.held(x, k) for x in item.args)};"]
@@ -167,7 +168,7 @@ class Pass:
         """The expression of an element."""
         form = ELEMENT[node.op]
         calls = form[0].isalpha()
-        kinds = [x for x in node.args if not x.is_number]
+        kinds = [x for x in node.args if not same_number(x)]
         dtype = node.dtype if node.dtype.kind == "f" or not kinds else promoted(kinds)
         texts = [(self.text if calls else self.held)(x, k, dtype) for x in node.args]
         return form.format(*(t if isinstance(t, str) else t[0] for t in texts), f=single(dtype), c=TYPES[str(node.dtype)])
@@ -179,8 +180,8 @@ class Pass:
 
     def text(self, node: Node, k: int, dtype: Any = None) -> tuple[str, bool]:
         """The text of a value, and whether it holds together."""
-        if node.op == "constant" and filled(node, np.asarray(node.value).flat[0]):
-            return literal(np.asarray(node.value).flat[0], node.dtype if dtype is None else dtype), True
+        if same_number(node):
+            return number(np.asarray(node.value).flat[0], node.dtype if dtype is None else dtype), True
         root, start, one = seen = view(node)
         if root in self.at:
             if width(root) == 1 or (self.at[root] == k and same_element(seen, self.widths[k])):
@@ -210,25 +211,10 @@ class Pass:
         """The name of a value of this pass."""
         key = (node, end)
         if key not in self.names:
-            self.names[key] = self.unique((node.name or "v") + end)
+            self.names[key] = self.unique(node, end)
         return self.names[key]
 
 
 def same_element(seen: View, wide: int) -> bool:
     """Does a loop of this width read of a value, as it computes it, the very element?"""
     return width(seen.root) == wide and not seen.start and elementwise(seen.root) and (wide == 1 or not seen.one)
-
-
-def single(dtype: Any) -> str:
-    """What the names of C's functions for single precision end in."""
-    return "f" if dtype == np.float32 else ""
-
-
-def literal(value: Any, dtype: Any) -> str:
-    """A number in C."""
-    if dtype.kind != "f":
-        return repr(int(value))
-    value = float(value)
-    if value != value or value in (np.inf, -np.inf):
-        return {"nan": '__builtin_nan("")', "inf": "__builtin_inf()", "-inf": "(-__builtin_inf())"}[repr(value)]
-    return f"{value!r}{single(dtype)}" if value >= 0 else f"({value!r}{single(dtype)})"

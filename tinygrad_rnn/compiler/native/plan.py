@@ -7,14 +7,14 @@ loop where they are. Products of long matrices still leave it.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 from ..places import Buffer, Place, parts
 from ..program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, ordered, users
 from ..roll import Rolled
 from ..schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, KNOWN, LAST, LOOPS, ONCE, OUTPUT, batchable
 from ..trace import CompileError
-from .rows import CHEAP, by_rows, cut, width
+from .rows import by_rows, view, width
+from .text import CHEAP
 
 
 class NotInC(CompileError):
@@ -61,26 +61,6 @@ def fused_stage(node: Node, found: dict[Node, str], ahead: bool, feeds: bool) ->
     if not ahead and not read & {BACKWARD, AFTER}:
         return BETWEEN
     return late
-
-
-class View(NamedTuple):
-    """What a node shows: of which value, from which column on, and whether it is one column that is met again and again."""
-
-    root: Node
-    start: int
-    one: bool
-
-
-def view(node: Node) -> View:
-    """What a node is, or is a view of."""
-    start, one = 0, width(node) == 1
-    while True:
-        if node.op == "getitem" and (at := cut(node)) is not None:
-            start += at
-        elif node.op not in ("broadcast_to", "reshape") or not (by_rows(node) or node.args[0].size == 1):
-            return View(node, start, one)
-        node = node.args[0]
-        one = one or width(node) == 1
 
 
 class Plan:
@@ -150,23 +130,21 @@ class Plan:
         if node in self.of:
             return
         root, start, one = view(node)
-        cut = (slice(None), slice(start, start + width(node)))
-        if (
-            root is not node
-            and one == (width(node) == 1 != width(root))
-            and len(node.shape) == 2
-            and self.staged[root] in LOOPS
-        ):
-            self.keep(root)
-            self.of[node] = self.of[root]._replace(views=(*self.of[root].views, ("getitem", cut)))
-        elif root is node:
+        if root is node:
             self.put(node, Place(Buffer(node, True)), self.of)
+        elif len(node.shape) == 2 and not one and self.staged[root] in LOOPS:  # a slice
+            self.keep(root)
+            key = slice(None), slice(start, start + width(node))
+            self.of[node] = self.of[root]._replace(views=(*self.of[root].views, ("getitem", key)))
         else:
             self.of[node] = Place(Buffer(node, True))
             self.copies[self.staged[node]].append((node, self.of[node]))
 
     def closure(self, roots: Iterable[Node], loop: str) -> list[Node]:
-        """What a loop computes so that it has these values, in an order that works. What is cheap is computed again on the way back."""
+        """What a loop computes so that it has these values, in an order that works.
+
+        What is cheap is computed again on the way back.
+        """
         found: set[Node] = set()
         stack = [*roots, *(node for node, _ in self.copies[loop])]
         while stack:
@@ -192,26 +170,23 @@ class Plan:
         return by_rows(node) and all(width(x) == 1 or self.free(x) for x in node.args)
 
     def phases(self, loop: str) -> dict[Node, int]:
-        """After how many passes each value can be computed: a product reads what passes have written, and the other way round."""
-        found: dict[Node, int] = {}
-        readers: dict[Node, list[Node]] = {}
-        for node in self.body[loop]:
+        """After how many passes each value is computed. Between passes are the products, which read what passes have written."""
+        body, found = self.body[loop], dict[Node, int]()
+        readers: dict[Node, list[Node]] = {node: [] for node in body}
+        for node in body:
             if node.op != "matmul" and node not in self.sums and not by_rows(node):
                 raise NotInC(f"{node.op} of {', '.join(str(x.shape) for x in node.args)} in every step")
-            for root in (view(x).root for x in node.args):
-                readers.setdefault(root, []).append(node)
-            found[node] = max(
-                (found[r] + (r.op == "matmul") for r in [view(x).root for x in node.args] if r in found), default=0
-            )
-        for node in reversed(self.body[loop]):  # as late as its readers let it
-            mine = [found[y] for y in readers.get(node, ())]
-            if mine and node.op != "matmul":
-                found[node] = min(mine)
-        for node in reversed(self.body[loop]):
-            mine = readers.get(node, [])
-            if node.op == "matmul" or any(y.op == "matmul" or found[y] > found[node] for y in mine):
-                if node not in self.of and node not in self.temporary[loop]:
-                    self.put(node, Place(Buffer(node, False)), self.temporary[loop])
+            read = {view(x).root for x in node.args} & found.keys()
+            found[node] = max((found[r] + (r.op == "matmul") for r in read), default=0)
+            for r in read:
+                readers[r].append(node)
+        for node in reversed(body):  # as late as its readers let it
+            if readers[node] and node.op != "matmul":
+                found[node] = min(found[y] for y in readers[node])
+        for node in reversed(body):
+            in_memory = node.op == "matmul" or any(y.op == "matmul" or found[y] > found[node] for y in readers[node])
+            if in_memory and self.place(node, loop) is None:
+                self.put(node, Place(Buffer(node, False)), self.temporary[loop])
         return found
 
     def place(self, node: Node, loop: str) -> Place | None:

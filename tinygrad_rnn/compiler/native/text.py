@@ -1,0 +1,86 @@
+"""How C writes operations on single numbers, and the functions of ours that the loops call."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+TYPES = {"float32": "float", "float64": "double", "bool": "unsigned char"}
+# Of an element each; {f} is f for single precision and nothing for double.
+ARITHMETIC = {
+    "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}", "neg": "-{0}", "np.positive": "{0}",
+    "abs": "fabs{f}({0})", "reciprocal": "1 / {0}", "root": "sqrt{f}({0})", "sigmoid": "sigmoid{f}({0})",
+    "maximum": "{0} > {1} || {0} != {0} ? {0} : {1}", "minimum": "{0} < {1} || {0} != {0} ? {0} : {1}",
+    "np.sign": "{0} != {0} ? {0} : ({0} > 0) - ({0} < 0)", "where": "{0} ? {1} : {2}", "astype": "({c}) {0}",
+    "power": "pow{f}({0}, {1})", "arctan2": "atan2{f}({0}, {1})", "hypot": "hypot{f}({0}, {1})",
+    "arccos": "acos{f}({0})", "arcsin": "asin{f}({0})", "arctan": "atan{f}({0})", "arccosh": "acosh{f}({0})",
+    "arcsinh": "asinh{f}({0})", "arctanh": "atanh{f}({0})",
+} | {name: f"{name}{{f}}({{0}})" for name in (
+    "cbrt", "cos", "cosh", "exp", "exp2", "expm1", "log", "log10", "log1p", "log2", "sin", "sinh", "sqrt", "tan", "tanh",
+)}  # fmt: skip
+LOGIC = {
+    "np.greater": "{0} > {1}", "np.greater_equal": "{0} >= {1}", "np.less": "{0} < {1}", "np.less_equal": "{0} <= {1}",
+    "np.equal": "{0} == {1}", "np.not_equal": "{0} != {1}", "np.logical_not": "!{0}", "np.logical_and": "{0} && {1}",
+    "np.logical_or": "{0} || {1}", "np.isnan": "{0} != {0}",
+}  # fmt: skip
+ELEMENT = ARITHMETIC | LOGIC
+END = {
+    "sum": ("0", "{0} += {1}"),
+    "max": ("-__builtin_inf()", "{0} = {1} > {0} || {1} != {1} ? {1} : {0}"),
+    "min": ("__builtin_inf()", "{0} = {1} < {0} || {1} != {1} ? {1} : {0}"),
+}  # of a row: the value at first, and with an element more
+CHEAP = {"add", "sub", "mul", "neg", "np.positive", "maximum", "minimum", "where", "astype", "abs", *LOGIC}
+
+LIBRARY = re.findall(r"\b(\w+)\{f\}", " ".join(ELEMENT.values()))
+KEYWORDS = {
+    "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for",
+    "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct",
+    "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
+}  # fmt: skip
+TAKEN = {"I", "T", "VECTOR", "j", "main", "n", "t", *(name + f for f in ("f", "") for name in ("gemm", "product", *LIBRARY))}
+
+SIGMOID = "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }}\n"
+PRODUCT = """// out = a @ b, for a (n, k) and b (k, m); rows of a and out begin so far apart
+static inline void product{f}(long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart) {{
+    for (long i = 0; i < n; i++) {{
+        for (long j = 0; j < m; j++) out[i * out_apart + j] = 0;
+        for (long l = 0; l < k; l++) {{
+            #pragma omp simd
+            for (long j = 0; j < m; j++) out[i * out_apart + j] += a[i * apart + l] * b[l * m + j];
+        }}
+    }}
+}}
+"""
+GEMM = "void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm\n"
+
+
+def single(dtype: Any) -> str:
+    """What the names of C's functions for single precision end in."""
+    return "f" if dtype == np.float32 else ""
+
+
+def number(value: Any, dtype: Any) -> str:
+    """A number in C."""
+    if dtype.kind != "f":
+        return repr(int(value))
+    text = repr(float(value))
+    special = {"nan": '__builtin_nan("")', "inf": "__builtin_inf()", "-inf": "(-__builtin_inf())"}
+    return special.get(text) or (f"({text}{single(dtype)})" if text[0] == "-" else text + single(dtype))
+
+
+def c_file(functions: list[str]) -> str:
+    """The functions, after all that they call."""
+    body = "\n\n".join(functions) + "\n"
+    called = set(re.findall(r"\b(\w+)\(", body))
+    head = ""
+    for f, c, s in (("f", "float", "s"), ("", "double", "d")):
+        if f"sigmoid{f}" in called:
+            called.add(f"exp{f}")
+        for name in sorted(set(LIBRARY) - {"sigmoid"}):
+            if name + f in called:
+                head += f"VECTOR {c} {name}{f}({c}{f', {c}' * (name in ('atan2', 'hypot', 'pow'))});\n"
+        for name, text in (("sigmoid", SIGMOID), ("product", PRODUCT), ("gemm", GEMM)):
+            head += text.format(c=c, f=f, s=s) if name + f in called else ""
+    return f"{head}\n{body}"
