@@ -181,7 +181,8 @@ class Loop:
     def argument(self, key: Any, text: str, dtype: Any) -> str:
         """The name of an array that the function is given."""
         if key not in self.called:
-            self.called[key] = self.unique(f"{text}_all" if isinstance(key, Buffer) and key.stacked else text)
+            end = ("_all" if key.stacked else "_both" if key in self.plan.carries else "") if isinstance(key, Buffer) else ""
+            self.called[key] = self.unique(text + end)
             self.arguments.append(text)
             self.parameters.append(f"{TYPES[str(dtype)]} *restrict {self.called[key]}")
         return self.called[key]
@@ -218,7 +219,9 @@ class Loop:
         if buffer in self.plan.carries:
             where = f"{base} + {'(T - 1 - t)' if old else '(T - t)'} % 2 * {size}"
             return self.at_step((buffer, old), f"{name}_now" if old else f"{name}_next", buffer.dtype, where)
-        return self.at_step((buffer, "t"), f"{base}_t", buffer.dtype, f"{base} + t * {size}") if buffer.stacked else base
+        if not buffer.stacked:
+            return base
+        return self.at_step((buffer, "t"), f"{base.removesuffix('_all')}_t", buffer.dtype, f"{base} + t * {size}")
 
     def part(self, buffer: Buffer) -> str:
         """The pointer to a buffer in memory that only C knows."""

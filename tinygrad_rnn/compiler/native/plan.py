@@ -170,7 +170,7 @@ class Plan:
         return by_rows(node) and all(width(x) == 1 or self.free(x) for x in node.args)
 
     def phases(self, loop: str) -> dict[Node, int]:
-        """After how many passes each value is computed. Between passes are the products, which read what passes have written."""
+        """In which pass each value is computed. Between passes are the products, which read what passes have written."""
         body, found = self.body[loop], dict[Node, int]()
         readers: dict[Node, list[Node]] = {node: [] for node in body}
         for node in body:
