@@ -268,7 +268,7 @@ class Tensor(Operators):
                 )
             return Tensor(np.ones_like(self._data))
         seed = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
-        if seed.shape != self.shape:
+        if seed._data.shape != self._data.shape:
             raise ValueError(f"backward: gradient has shape {seed.shape}, expected that of {self.describe()}")
         if not create_graph and seed._data.dtype == self._data.dtype:
             return seed  # the walk copies what is left in a leaf

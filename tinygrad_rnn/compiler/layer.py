@@ -21,7 +21,7 @@ from ..nn.recurrent import Recurrent
 from ..nn.state import members, sizes, state_dtype
 from ..scope import Scope, current_scope
 from ..tensor import Tensor, apply
-from .run import OUTPUT, Rolling
+from .run import Rolling, outputs
 from .trace import CompileError, Wanted
 
 PROGRAMS = 32  # so many are kept, for the latest shapes
@@ -133,7 +133,7 @@ class Compiled(Module):
                 and x.size
                 and x.ndim == 3
             ):
-                ys, final, _ = self._run("l0", x, (), None, ())
+                ys, *final = self._run("l0", x, (), None, ())
                 return ys, tuple(final) if isinstance(self.layer.state_size, tuple) else final[0]
             return self._call(x, hx, lengths, record)
         except CompileError as error:
@@ -165,11 +165,11 @@ class Compiled(Module):
             for suffix in layer._suffixes():
                 name = f"l{k}{suffix}"
                 initial = () if states is None else members(states[len(finals)])
-                ys, final, recorded = self._run(name, x, initial, ends, names)
-                runs.append(ys)
-                finals.append(final)
+                made = self._run(name, x, initial, ends, names)
+                runs.append(made[0])
+                finals.append(made[1 + len(names) :])
                 if names:
-                    records[name] = dict(zip(names, recorded, strict=True))
+                    records[name] = dict(zip(names, made[1:], strict=False))
             x = runs[0] if len(runs) == 1 else concatenate(runs, axis=-1)
 
         def finish(value: Tensor) -> Tensor:
@@ -187,13 +187,11 @@ class Compiled(Module):
 
     def _run(
         self, name: str, x: Tensor, state: tuple[Tensor, ...], ends: Lengths | None, names: tuple[str, ...]
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """One layer in one direction: the outputs, the final state, and what is recorded, as the outputs of one node."""
+    ) -> list[Tensor]:
+        """One layer in one direction: y, what is recorded, and the final state's members, as the outputs of one node."""
         program = self._program(name, x, state, ends is not None, names)
         extras = {"extras": program.extras(len(x._data), self.layer, ends)} if program.extra_names else {}
-        node = apply(program.op, x, *state, *program.externals, **extras)
-        made = [apply(OUTPUT, node, index=i) for i in range(program.outputs + len(program.zeros))]
-        return made[0], made[program.outputs :], made[1 : program.outputs]
+        return outputs(apply(program.op, x, *state, *program.externals, **extras))
 
     def _program(self, name: str, x: Tensor, state: tuple[Tensor, ...], padded: bool, names: tuple[str, ...]) -> Rolling:
         """The program for this use, made if there is none yet."""
