@@ -130,8 +130,8 @@ class Compiled(Module):
                 and self._plain
                 and not self.layer.batch_first
                 and isinstance(x, Tensor)
-                and x.size
-                and x.ndim == 3
+                and len(shape := x.shape) == 3
+                and 0 not in shape
             ):
                 ys, *final = self._run("l0", x, (), None, ())
                 return ys, tuple(final) if isinstance(self.layer.state_size, tuple) else final[0]
@@ -196,7 +196,7 @@ class Compiled(Module):
     def _program(self, name: str, x: Tensor, state: tuple[Tensor, ...], padded: bool, names: tuple[str, ...]) -> Rolling:
         """The program for this use, made if there is none yet."""
         layer, data = self.layer, x._data
-        given = tuple([(h.shape, h.dtype, h._requires_grad) for h in state])
+        given = tuple([(h.shape, h.dtype, h._requires_grad) for h in state]) if state else ()
         key = (
             name, data.shape[1:], data.dtype, given, current_scope.get().recording, x._requires_grad,
             layer.training, layer.zoneout, layer.recurrent_dropout, padded, names,

@@ -155,7 +155,9 @@ class Rolling:
         )
         if self.reverse:
             values = [v[::-1] for v in values]
-        return boxed(([*values, *[h[None] for h in finals]], saved))
+        for h in finals:
+            values.append(h[None])
+        return boxed((values, saved))
 
     def run_back(self, g: dict[int, Any], out: Any, *inputs: Any, extras: tuple[Array, ...] = ()) -> Callable[[int], Any]:
         """The way back: the gradient of each input."""
