@@ -189,31 +189,33 @@ class Compiled(Module):
         self, name: str, x: Tensor, state: tuple[Tensor, ...], ends: Lengths | None, names: tuple[str, ...]
     ) -> list[Tensor]:
         """One layer in one direction: y, what is recorded, and the final state's members, as the outputs of one node."""
-        program = self._program(name, x, state, ends is not None, names)
-        extras = {"extras": program.extras(len(x._data), self.layer, ends)} if program.extra_names else {}
-        return outputs(apply(program.op, x, *state, *program.externals, **extras))
-
-    def _program(self, name: str, x: Tensor, state: tuple[Tensor, ...], padded: bool, names: tuple[str, ...]) -> Rolling:
-        """The program for this use, made if there is none yet."""
         layer, data = self.layer, x._data
         given = tuple([(h.shape, h.dtype, h._requires_grad) for h in state]) if state else ()
         key = (
             name, data.shape[1:], data.dtype, given, current_scope.get().recording, x._requires_grad,
-            layer.training, layer.zoneout, layer.recurrent_dropout, padded, names,
+            layer.training, layer.zoneout, layer.recurrent_dropout, ends is not None, names,
         )  # fmt: skip
+        program = self._programs.get(key)
+        if program is None or not program.current():
+            program = self._made(key, self._wanted(name, x, state, ends is not None, names))
+        self._last[name] = program
+        extras = {"extras": program.extras(len(data), layer, ends)} if program.extra_names else {}
+        return outputs(apply(program.op, x, *state, *program.externals, **extras))
+
+    def _made(self, key: tuple[Any, ...], wanted: Wanted) -> Rolling:
+        """The program for a use, which is made once: of the threads that want it, the others wait."""
         with self._lock:
             program = self._programs.get(key)
             if program is None or not program.current():
-                if name == "l0":
-                    layer._check_input(x, 0)
-                program = self._programs[key] = Rolling(layer, name, self._wanted(name, x, state, padded, names))
+                program = self._programs[key] = Rolling(self.layer, key[0], wanted)
                 for old in list(self._programs)[:-PROGRAMS]:
                     self._programs.pop(old).forget()
-            self._last[name] = program
-        return program
+            return program
 
     def _wanted(self, name: str, x: Tensor, state: tuple[Tensor, ...], padded: bool, names: tuple[str, ...]) -> Wanted:
-        """What a call asks of a program."""
+        """What a call asks of a program; raises if the layer itself would not take this x."""
+        if name == "l0":
+            self.layer._check_input(x, 0)
         layer, batch = self.layer, x.shape[1]
         dtype = state_dtype(layer.cells[name]).str
         states = [(h.shape, h.dtype.str) for h in state] or [((batch, n), dtype) for n in sizes(layer.state_size)]

@@ -42,7 +42,7 @@ class Shares(dict[int, Any]):
 
     shape, dtype = (), np.dtype(object)  # those of the box that is the node's value
 
-    def __add__(self, other: Shares) -> Shares:  # type: ignore[override]
+    def __add__(self, other: Shares) -> Shares:
         return Shares(self | other | {i: self[i] + other[i] for i in self.keys() & other.keys()})
 
 
