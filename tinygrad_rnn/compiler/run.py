@@ -43,7 +43,7 @@ class Shares(dict[int, Any]):
     shape, dtype = (), np.dtype(object)  # those of the box that is the node's value
 
     def __add__(self, other: Shares) -> Shares:
-        return Shares(self | other | {i: self[i] + other[i] for i in self.keys() & other.keys()})
+        return Shares(self | other)  # an output is one node, which gives its share once
 
 
 trained = attrgetter("_requires_grad")
