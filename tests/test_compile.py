@@ -5,6 +5,7 @@ That the numbers are right for any cell is the matter of test_compile_cells.py, 
 
 import copy
 import gc
+import linecache
 import pickle
 import re
 import threading
@@ -367,6 +368,21 @@ def test_threads():
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_a_program_that_several_threads_want_is_made_once(x):
+    compiled, start, before = tg.compile(lstm()), threading.Barrier(4), set(linecache.cache)
+
+    def work():
+        start.wait()
+        compiled(x)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([file for file in set(linecache.cache) - before if "tg.compile" in file]) == 1
 
 
 # -- a module -----------------------------------------------------------------------------------------------------------------

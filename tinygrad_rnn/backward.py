@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .ops import Together, fit
-from .scope import Scope, current_scope
+from .scope import current_scope, recording
 
 if TYPE_CHECKING:
     from .tensor import Tensor
 
 NOTHING = nullcontext()
+birth, array = attrgetter("birth"), attrgetter("_data")
 
 
 def toposort(*roots: Tensor) -> list[Tensor]:
@@ -29,8 +30,9 @@ def toposort(*roots: Tensor) -> list[Tensor]:
         for x in stack.pop().inputs:
             if x not in seen:
                 seen.add(x)
-                stack.append(x)
-    return sorted(seen, key=attrgetter("birth"))
+                if x.op is not None:
+                    stack.append(x)
+    return sorted(seen, key=birth)
 
 
 def gradients(
@@ -49,22 +51,16 @@ def gradients(
     order = toposort(*roots)
     check_fresh(order)
     sums: dict[Tensor, Any] = {}
-    for root, seed in zip(roots, seeds, strict=True):
+    for root, seed in zip(roots, seeds):  # noqa: B905 (strict is slow)
         g = seed if create_graph else seed._data
         sums[root] = sums[root] + g if root in sums else g
-    scope = current_scope.get()
-    token = current_scope.set(Scope(create_graph, *scope[1:]))  # `with recording(...)`, without its price
-    try:
-        with NOTHING if scope.watch is None else scope.watch.walking(order):
-            return walk(order, sums, create_graph, targets, beside(order, targets), through)
-    finally:
-        current_scope.reset(token)
+    watch = current_scope.get().watch
+    with NOTHING if watch is None else watch.walking(order), recording(True) if create_graph else NOTHING:
+        return walk(order, sums, create_graph, targets, beside(order, targets) if targets else (), through)
 
 
 def beside(order: Sequence[Tensor], targets: Collection[Tensor]) -> set[Tensor]:
     """The nodes that lead to none of the targets: no gradient need go there."""
-    if not targets:
-        return set()
     toward: set[Tensor] = set()
     for node in order:
         if node in targets or not toward.isdisjoint(node.inputs):
@@ -114,7 +110,7 @@ def walk(
         # What is passed on.
         inputs, params = node.inputs, node.params
         out: Any = data
-        args: list[Any] = [x._data for x in inputs]
+        args: list[Any] = list(map(array, inputs))
         if create_graph:
             out, args = node, [a if x.is_number else x for x, a in zip(inputs, args, strict=True)]
         rules: Any = op.rules
@@ -152,11 +148,13 @@ def walk(
 
 def check_fresh(order: Sequence[Tensor]) -> None:
     """Raise if anything in a graph has been written to since a node read it."""
-    leaves = [x for x in order if x.op is None]
-    for x in leaves:
-        if x._lent is not None:
-            x._settle()
-    last_write = max((x.version for x in leaves if x.version != x.birth), default=0)
+    last_write = 0
+    for x in order:
+        if x.op is None:
+            if x._lent is not None:
+                x._settle()
+            if x.version != x.birth and x.version > last_write:
+                last_write = x.version
     for node in order:
         if node.birth > last_write:
             break

@@ -266,9 +266,9 @@ class Tensor(Operators):
                     f"grad can be implicitly created only for scalar outputs, and this is {self.describe()}. "
                     f"Reduce it first (.sum(), .mean()), or pass gradient= of shape {self.shape}"
                 )
-            return Tensor(np.ones_like(self._data))
+            return new(Tensor)._init_leaf(np.ones(self._data.shape, self._data.dtype))
         seed = gradient if isinstance(gradient, Tensor) else Tensor(gradient)
-        if seed.shape != self.shape:
+        if seed._data.shape != self._data.shape:
             raise ValueError(f"backward: gradient has shape {seed.shape}, expected that of {self.describe()}")
         if not create_graph and seed._data.dtype == self._data.dtype:
             return seed  # the walk copies what is left in a leaf

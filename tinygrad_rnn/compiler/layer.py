@@ -21,7 +21,7 @@ from ..nn.recurrent import Recurrent
 from ..nn.state import members, sizes, state_dtype
 from ..scope import Scope, current_scope
 from ..tensor import Tensor, apply
-from .run import OUTPUT, Rolling
+from .run import Rolling, outputs
 from .trace import CompileError, Wanted
 
 PROGRAMS = 32  # so many are kept, for the latest shapes
@@ -132,10 +132,10 @@ class Compiled(Module):
                 and self._plain
                 and not self.layer.batch_first
                 and isinstance(x, Tensor)
-                and x.size
-                and x.ndim == 3
+                and len(shape := x.shape) == 3
+                and 0 not in shape
             ):
-                ys, final, _ = self._run("l0", x, (), None, ())
+                ys, *final = self._run("l0", x, (), None, ())
                 return ys, tuple(final) if isinstance(self.layer.state_size, tuple) else final[0]
             return self._call(x, hx, lengths, record)
         except CompileError as error:
@@ -167,11 +167,11 @@ class Compiled(Module):
             for suffix in layer._suffixes():
                 name = f"l{k}{suffix}"
                 initial = () if states is None else members(states[len(finals)])
-                ys, final, recorded = self._run(name, x, initial, ends, names)
-                runs.append(ys)
-                finals.append(final)
+                made = self._run(name, x, initial, ends, names)
+                runs.append(made[0])
+                finals.append(made[1 + len(names) :])
                 if names:
-                    records[name] = dict(zip(names, recorded, strict=True))
+                    records[name] = dict(zip(names, made[1:], strict=False))
             x = runs[0] if len(runs) == 1 else concatenate(runs, axis=-1)
 
         def finish(value: Tensor) -> Tensor:
@@ -189,35 +189,35 @@ class Compiled(Module):
 
     def _run(
         self, name: str, x: Tensor, state: tuple[Tensor, ...], ends: Lengths | None, names: tuple[str, ...]
-    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """One layer in one direction: the outputs, the final state, and what is recorded, as the outputs of one node."""
-        program = self._program(name, x, state, ends is not None, names)
-        extras = {"extras": program.extras(len(x._data), self.layer, ends)} if program.extra_names else {}
-        node = apply(program.op, x, *state, *program.externals, **extras)
-        made = [apply(OUTPUT, node, index=i) for i in range(program.outputs + len(program.zeros))]
-        return made[0], made[program.outputs :], made[1 : program.outputs]
-
-    def _program(self, name: str, x: Tensor, state: tuple[Tensor, ...], padded: bool, names: tuple[str, ...]) -> Rolling:
-        """The program for this use, made if there is none yet."""
+    ) -> list[Tensor]:
+        """One layer in one direction: y, what is recorded, and the final state's members, as the outputs of one node."""
         layer, data = self.layer, x._data
-        given = tuple([(h.shape, h.dtype, h._requires_grad) for h in state])
+        given = tuple([(h.shape, h.dtype, h._requires_grad) for h in state]) if state else ()
         key = (
             name, data.shape[1:], data.dtype, given, current_scope.get().recording, x._requires_grad,
-            layer.training, layer.zoneout, layer.recurrent_dropout, padded, names,
+            layer.training, layer.zoneout, layer.recurrent_dropout, ends is not None, names, self.target,
         )  # fmt: skip
+        program = self._programs.get(key)
+        if program is None or not program.current():
+            program = self._made(key, self._wanted(name, x, state, ends is not None, names))
+        self._last[name] = program
+        extras = {"extras": program.extras(len(data), layer, ends)} if program.extra_names else {}
+        return outputs(apply(program.op, x, *state, *program.externals, **extras))
+
+    def _made(self, key: tuple[Any, ...], wanted: Wanted) -> Rolling:
+        """The program for a use, which is made once: of the threads that want it, the others wait."""
         with self._lock:
             program = self._programs.get(key)
             if program is None or not program.current():
-                if name == "l0":
-                    layer._check_input(x, 0)
-                program = self._programs[key] = Rolling(layer, name, self._wanted(name, x, state, padded, names), self.target)
+                program = self._programs[key] = Rolling(self.layer, key[0], wanted, self.target)
                 for old in list(self._programs)[:-PROGRAMS]:
                     self._programs.pop(old).forget()
-            self._last[name] = program
-        return program
+            return program
 
     def _wanted(self, name: str, x: Tensor, state: tuple[Tensor, ...], padded: bool, names: tuple[str, ...]) -> Wanted:
-        """What a call asks of a program."""
+        """What a call asks of a program; raises if the layer itself would not take this x."""
+        if name == "l0":
+            self.layer._check_input(x, 0)
         layer, batch = self.layer, x.shape[1]
         dtype = state_dtype(layer.cells[name]).str
         states = [(h.shape, h.dtype.str) for h in state] or [((batch, n), dtype) for n in sizes(layer.state_size)]

@@ -7,7 +7,7 @@ import linecache
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import count
-from operator import is_
+from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..nn.module import Module
 from ..nn.record import Recorder
 from ..nn.recurrent import Recurrent
 from ..nn.state import members
-from ..ops import Array, Op, Together
+from ..ops import Array, Op
 from ..tensor import Tensor
 from .emit import emit
 from .join import joined_products
@@ -42,17 +42,30 @@ def boxed(content: Any) -> Array:
     return box
 
 
-def gathered(uses: Any) -> Array:
-    """The gradients of the outputs that were used, each at its place."""
-    found: dict[int, Any] = {}
-    for g, _, params in uses:
-        i = params["index"]
-        found[i] = found[i] + g if i in found else g
-    return boxed(found)
+class Shares(dict[int, Any]):
+    """The gradient of a node with several outputs: that of each output that was used, by its index."""
+
+    shape, dtype = (), np.dtype(object)  # those of the box that is the node's value
+
+    def __add__(self, other: Shares) -> Shares:
+        return Shares(self | other)  # an output is one node, which gives its share once
 
 
+trained = attrgetter("_requires_grad")
 numbers = count()  # of programs, so that each has a file name of its own
-OUTPUT = Op("output", lambda box, index: box[()][0][index], Together(gathered))
+OUTPUT = Op("output", lambda box, index: box[()][0][index], lambda g, out, box, index: Shares({index: g}))
+
+
+def outputs(node: Tensor) -> list[Tensor]:
+    """The outputs of a node that has several: what `apply(OUTPUT, node, index=i)` makes, for half the time."""
+    made = []
+    for i, data in enumerate(node._data[()][0]):
+        result = Tensor.__new__(Tensor)._init_leaf(data)
+        if node.op is not None or data.base is not None:
+            result._requires_grad, result.op, result.inputs = node._requires_grad, OUTPUT, (node,)
+            result.params = {"index": i}
+        made.append(result)
+    return made
 
 
 class Rolling:
@@ -71,7 +84,7 @@ class Rolling:
             wanted = wanted._replace(states=promoted)
             step = trace(layer, cell, wanted)
         self.externals = tuple(step.externals)
-        self.flags = [x._requires_grad for x in self.externals]
+        self.flags = list(map(trained, self.externals))
         self.zeros = tuple(np.zeros(shape, dtype) for shape, dtype in wanted.states)
         self.outputs, self.reverse = len(step.outputs), name.endswith("_reverse")
         self.extra_names = [n for n in step.given if n == "mask" or n == "real" or n.startswith("zone")]
@@ -124,7 +137,7 @@ class Rolling:
         for now, before in zip(self.settings, self.as_traced):  # noqa: B905 (strict is slow)
             if len(now) != len(before) or not all(map(is_, now.values(), before)):
                 return False
-        if self.layer.cells[self.name] is not self.cell or [x._requires_grad for x in self.externals] != self.flags:
+        if self.layer.cells[self.name] is not self.cell or list(map(trained, self.externals)) != self.flags:
             return False
         if self.of_class and any(now.get(k) is not v for now, k, v in self.of_class):
             return False
@@ -162,17 +175,18 @@ class Rolling:
         )
         if self.reverse:
             values = [v[::-1] for v in values]
-        return boxed(([*values, *[h[None] for h in finals]], saved))
+        for h in finals:
+            values.append(h[None])
+        return boxed((values, saved))
 
-    def run_back(self, g: Any, out: Any, *inputs: Any, extras: tuple[Array, ...] = ()) -> Callable[[int], Any]:
+    def run_back(self, g: dict[int, Any], out: Any, *inputs: Any, extras: tuple[Array, ...] = ()) -> Callable[[int], Any]:
         """The way back: the gradient of each input."""
-        grads: dict[int, Any] = g if isinstance(g, dict) else g[()]
         if isinstance(out, Tensor):
-            return self.unrolled(grads, inputs, extras)
+            return self.unrolled(g, inputs, extras)
         values, saved = out[()]
         n = self.outputs
-        ys = [grads[i] if i in grads else np.zeros(v.shape, v.dtype) for i, v in enumerate(values[:n])]
-        finals = [grads[i][0] if i in grads else zero for i, zero in enumerate(self.zeros, n)]
+        ys = [g[i] if i in g else np.zeros(v.shape, v.dtype) for i, v in enumerate(values[:n])]
+        finals = [g[i][0] if i in g else zero for i, zero in enumerate(self.zeros, n)]
         assert self.backward is not None
         dx, carries, totals = self.backward(saved, *([y[::-1] for y in ys] if self.reverse else ys), *finals)
         if dx is not None and self.reverse:

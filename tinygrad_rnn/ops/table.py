@@ -93,8 +93,10 @@ def fit(g: Any, shape: tuple[int, ...]) -> Any:
 
 
 def keep(y: Any, x: Any, axis: Any) -> Any:
-    """Give a reduction of `x` back the axes of length 1 that it lost."""
-    gone = range(x.ndim) if axis is None else [a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
+    """Give a reduction of `x` back the axes of length 1 that it lost; one number needs none, since it fits every shape."""
+    if axis is None:
+        return y
+    gone = [a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
     return y.reshape([1 if i in gone else n for i, n in enumerate(x.shape)])
 
 
