@@ -18,7 +18,7 @@ from .at_once import VIEWS, AtOnce
 from .places import Buffer, Place, parts, view_of
 from .program import CONSTANT, Node, elementwise, filled, forward, ordered
 from .roll import Rolled
-from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, WHY, table
+from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, table
 from .text import direct, viewed
 from .writer import Code, Scope
 
@@ -61,7 +61,7 @@ class Emitter(AtOnce):
         return Code(
             "\n".join(head) + f"\n{self.preface()}\n\n{body}\n",
             {name: self.globals[name] for name in used},
-            table(self.staged),
+            table(self.staged, self.why),
         )
 
     def preface(self) -> str:
@@ -209,7 +209,7 @@ class Emitter(AtOnce):
     def loop(self, loop: str) -> None:
         """One step after the other: forward with states, or back with the gradients that they carry."""
         self.now, self.row_of, self.inner = loop, dict[str, str](), list[str]()
-        self.line(f"# {WHY[loop]}")
+        self.line(f"# {self.why[loop]}")
         for node in self.places.body[loop]:
             self.step(node)
         copies = [(self.spot(place, value), self.value(value), value) for value, place in self.places.copies[loop]]

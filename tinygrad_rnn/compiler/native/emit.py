@@ -12,7 +12,7 @@ from ..emit import Emitter
 from ..places import Buffer, Place
 from ..program import CONSTANT, Node
 from ..roll import Rolled
-from ..schedule import BACKWARD, FORWARD
+from ..schedule import BACKWARD, FORWARD, WHY
 from ..writer import Code
 from .call import functions
 from .passes import Pass
@@ -30,6 +30,10 @@ class NativeEmitter(Emitter):
     """Turns a program into text: C for the loops, NumPy for the rest."""
 
     places: Plan
+    why = WHY | {
+        FORWARD: "the next state depends on it, or its arguments are at hand there: in the forward loop",
+        BACKWARD: "the gradient that is carried depends on it, or its arguments are at hand there: in the backward loop",
+    }
 
     def __init__(self, rolled: Rolled) -> None:
         super().__init__(rolled)
