@@ -26,13 +26,12 @@ from .emit import emit
 from .join import joined_products
 from .native.build import BuildError, NoCompilerError
 from .native.emit import emit_c
-from .native.plan import NotInC
 from .native.rows import lowered
 from .rewrite import improved
 from .roll import roll
 from .self_check import check
 from .textbook import textbook
-from .trace import Wanted, advance, trace
+from .trace import CompileError, Wanted, advance, trace
 
 
 def boxed(content: Any) -> Array:
@@ -101,10 +100,10 @@ class Rolling:
         self.deep = [(v, contents(v)) for values in self.as_traced for v in values if contents(v) is not v]
 
     def made_in_c(self) -> bool:
-        """The program in C, if there is a compiler, and if this step can be written so."""
+        """The program in C, if there is a compiler, and if this step can be written so, as the check confirms."""
         try:
             self.make("c")
-        except (NotInC, NoCompilerError):
+        except (CompileError, NoCompilerError):
             return False
         except BuildError as error:
             global compiler_failed  # once is enough
