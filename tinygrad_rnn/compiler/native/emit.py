@@ -53,7 +53,7 @@ class NativeEmitter(Emitter):
     def preface(self) -> str:
         """The C, and what makes functions of it."""
         text, names = c_file([loop.text() for loop in self.loops]), ", ".join(loop.name for loop in self.loops)
-        return f'C = r"""\n{text}"""\n[{names}] = functions(C)\n'
+        return f'\nC = r"""\n{text}"""\n[{names}] = functions(C)\n'
 
     def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
         """A loop: a function in C, and its call."""
