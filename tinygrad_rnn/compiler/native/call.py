@@ -14,7 +14,7 @@ from .build import blas, library
 from .text import TYPES
 
 DTYPES = {c: np.dtype(name) for name, c in TYPES.items()}
-HEAD = re.compile(r"^void (\w+)\(long T, long N, (.*)\) {", re.M)
+HEAD = re.compile(r"^void (\w+)\(\s*long T, long N,\s+([^)]*?)\s*\) {", re.M)
 ARRAY = f"typedef struct {{ char head[{object.__basicsize__}]; void *data; }} Array;"  # as NumPy's C API has it
 PRODUCTS = {"gemmf": np.float32, "gemm": np.float64}
 
@@ -30,7 +30,7 @@ def functions(text: str) -> list[Callable[..., None]]:
 def function(text: str) -> Callable[..., None]:
     """The only function of a C text."""
     name, arguments = HEAD.findall(text)[0]
-    dtypes = [DTYPES[a.split(" *")[0]] for a in arguments.split(", ")]
+    dtypes = [DTYPES[a.split(" *")[0]] for a in re.split(r",\s+", arguments)]
     arrays, data = (", ".join(form.format(i) for i in range(len(dtypes))) for form in ("const Array *a{}", "a{}->data"))
     entry = f"void on_arrays(long T, long N, {arrays}) {{ {name}(T, N, {data}); }}"
     found = {gemm: blas(dtype) for gemm, dtype in PRODUCTS.items() if f"(*{gemm})" in text}

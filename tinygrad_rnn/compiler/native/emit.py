@@ -6,6 +6,7 @@ A step is a pass over the rows of the batch, a matrix product, a pass, and so on
 from __future__ import annotations
 
 import re
+from textwrap import wrap
 from typing import Any
 
 from ..emit import Emitter
@@ -19,6 +20,8 @@ from .passes import Pass
 from .plan import NotInC, Plan, fused_stages
 from .rows import view, width
 from .text import KEYWORDS, TAKEN, TYPES, c_file, single
+
+WIDEST = 100  # characters of a line of declarations
 
 
 def emit_c(rolled: Rolled, title: str) -> Code:
@@ -113,6 +116,15 @@ class Memory:
         return times("N", at, 0) if buffer.stacked else times("N", self.kept, at)
 
 
+def wrapped(head: str, parts: list[str], tail: str) -> list[str]:
+    """A list on one line, or on several if it is long."""
+    line = f"{head}{', '.join(parts)}{tail}"
+    if len(line) <= WIDEST:
+        return [line]
+    rows = wrap(", ".join(part.replace(" ", "\0") for part in parts), WIDEST - 4, break_long_words=False)
+    return [head, *("    " + row.replace("\0", " ") for row in rows), tail]
+
+
 def times(batch: str, kept: int, once: int) -> str:
     """batch * (T * kept + once)"""
     terms = ([f"T * {kept}"] if kept else []) + ([str(once)] if once else [])
@@ -158,7 +170,7 @@ class Loop:
         order = "long t = 0; t < T; t++" if self.loop == FORWARD else "long t = T; t-- > 0;"
         return "\n".join(
             [
-                f"void {self.name}({', '.join(['long T', 'long N', *self.parameters])}) {{",
+                *wrapped(f"void {self.name}(", ["long T", "long N", *self.parameters], ") {"),
                 *(
                     f"    {TYPES[str(b.dtype)]} *restrict {self.called[b]} = {base} + {m.start(b)};"
                     for b, base, m in self.parts

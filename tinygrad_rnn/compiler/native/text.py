@@ -55,7 +55,7 @@ SIGMOID = "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }
 PRODUCT = """void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm
 // out = a @ b, for a (n, k) and b (k, m); the rows of a and of out begin so far apart
 static inline void product{f}(long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart) {{
-    if (n * k * m > 8192) {{  // multiplications, for which a call pays
+    if (n * k * m > 1024) {{  // multiplications, for which a call pays
         gemm{f}(101, 111, 111, n, m, k, 1, a, apart, b, m, 0, out, out_apart);  // rows first, none turned
         return;
     }}
