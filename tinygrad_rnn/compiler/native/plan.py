@@ -52,6 +52,8 @@ def fused_stage(node: Node, found: dict[Node, str], ahead: bool, feeds: bool) ->
     if not node.args:
         return GIVEN[node.rank]
     late = OUTPUT if ahead else AFTER
+    if any(x.rank == CARRY and not x.args for x in node.args):
+        return BACKWARD  # where alone a carry is to be had
     if by_rows(node):
         return late if late in read else FORWARD if ahead else BACKWARD
     if node.rank == INPUT and ahead and batchable(node) and read <= set(KNOWN):
@@ -77,16 +79,11 @@ class Plan:
             buffer.shape = (2, *buffer.shape)  # what a step is given and what it gives, in turn
         self.sums = {n: Place(Buffer(n, False)) for n, s in staged.items() if s == LAST and self.summed(n)}
         self.of |= self.sums
-        for loop, olds, news, buffers in (
-            (FORWARD, rolled.states, rolled.new, self.states),
-            (BACKWARD, rolled.carries, rolled.back, self.carries),
-        ):
-            for old, new, buffer in zip(olds, news, buffers, strict=False):
-                self.of[old] = Place(buffer, old=True)
-                self.settle(new, Place(buffer), loop)
+        self.place_states(FORWARD, rolled.states, rolled.new, self.states)
         outside = self.read_outside()
         for node in outside:
             self.keep(node)
+        self.place_states(BACKWARD, rolled.carries, rolled.back, self.carries)  # last: a carry is there for one step only
         self.public = (
             {self.of[n].buffer for n in outside} | {*self.states, *self.carries} | {p.buffer for p in self.sums.values()}
         )
@@ -100,6 +97,12 @@ class Plan:
         """Is this a sum over time and batch that the loop can take as it goes?"""
         rows = node.op == "columns" or (node.op == "total" and node.params["axes"] == (0,) and len(node.args[0].shape) == 2)
         return rows and all(x.rank != CONSTANT and self.staged[x] not in (AFTER, OUTPUT) for x in node.args)
+
+    def place_states(self, loop: str, olds: Iterable[Node], news: Iterable[Node], buffers: Iterable[Buffer]) -> None:
+        """States, or the gradients that are carried: what a step is given and what it gives."""
+        for old, new, buffer in zip(olds, news, buffers, strict=False):
+            self.of[old] = Place(buffer, old=True)
+            self.settle(new, Place(buffer), loop)
 
     def settle(self, node: Node, place: Place, loop: str) -> None:
         """A value is to be at this place: computed there, or copied to it."""

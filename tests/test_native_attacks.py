@@ -1,0 +1,33 @@
+"""Cells and calls that programs in C once got wrong."""
+
+import shutil
+
+import numpy as np
+import pytest
+from test_compile_cells import Written, agree, states
+
+import tinygrad_rnn as tg
+from tinygrad_rnn import nn
+from tinygrad_rnn.compiler.trace import CompileError
+
+pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
+
+
+def in_c(step, size=2, batch=5, **options):
+    """The step, compiled to C, gives what it gives unrolled."""
+    layer, rng = nn.Recurrent(Written(step, size)), np.random.default_rng(0)
+    agree(layer, rng.normal(size=(4, batch, 3)), states(layer, rng, batch), tg.compile(layer, target="c"), **options)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [lambda c, x, h: np.tanh(h + c.own(x)), lambda c, x, h: h + np.full(h.shape, 0.3) @ c.square],
+    ids=["in a product", "in a sum over the batch"],
+)
+def test_a_carry_that_is_read_after_the_loop_is_kept_for_all_steps(step):
+    in_c(step)
+
+
+def test_a_carry_is_read_in_its_step_alone():
+    with pytest.raises(CompileError, match=r"a product of \(2, 5\) and \(5, 2\) in every step"):
+        in_c(lambda c, x, state: (np.tanh(c.own(x) + state[0]), state[1] + np.full((5, 2), 0.3) @ c.square), (2, 2))
