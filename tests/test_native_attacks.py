@@ -31,3 +31,18 @@ def test_a_carry_that_is_read_after_the_loop_is_kept_for_all_steps(step):
 def test_a_carry_is_read_in_its_step_alone():
     with pytest.raises(CompileError, match=r"a product of \(2, 5\) and \(5, 2\) in every step"):
         in_c(lambda c, x, state: (np.tanh(c.own(x) + state[0]), state[1] + np.full((5, 2), 0.3) @ c.square), (2, 2))
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda c, x, h: np.tanh((h @ c.square).sum(axis=1, keepdims=True) + c.own(x)),  # on the way back
+        lambda c, x, h: np.tanh(np.broadcast_to(h[:, :1], h.shape) @ c.square + c.own(x)),
+        lambda c, x, h: np.tanh(np.broadcast_to(x[:, 1:2], h.shape) @ c.square + h),
+        lambda c, x, h: np.tanh(np.broadcast_to((h @ c.square)[:, 1:], (len(h), 40)) @ np.ones((40, 2)) + c.own(x)),
+    ],
+    ids=["sum", "state", "input", "product"],
+)
+@pytest.mark.parametrize("batch", [1, 5])
+def test_a_column_times_a_matrix(step, batch):
+    in_c(step, batch=batch)

@@ -240,7 +240,7 @@ class Loop:
         if not plain or str(node.dtype) not in TYPES:
             raise NotInC(f"a product of {a.shape} and {b.shape} in every step")
         root, start, _ = view(a)
-        left, left_apart = self.matrix(root, start)
+        left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)
         out, out_apart = self.matrix(node)
         (n, k), m, right, f = a.shape, b.shape[1], self.pointer(b), single(node.dtype)
         if n * k * m <= FEW:

@@ -91,6 +91,7 @@ class Plan:
         self.body = {BACKWARD: self.closure(back, BACKWARD)} if rolled.back else {BACKWARD: []}
         ahead = [*rolled.new, *(n for n in self.of if n.args and staged[n] == FORWARD)]
         self.body[FORWARD] = self.closure(ahead, FORWARD)
+        self.spread_factors()
         self.phase: dict[str, dict[Node, int]] = {loop: self.phases(loop) for loop in LOOPS}
 
     def summed(self, node: Node) -> bool:
@@ -171,6 +172,15 @@ class Plan:
         if node.op not in CHEAP | {"concatenate"} or width(node) == 1:
             return False
         return by_rows(node) and all(width(x) == 1 or self.free(x) for x in node.args)
+
+    def spread_factors(self) -> None:
+        """A column that is a factor of a matrix product as many equal columns is written out."""
+        for loop in LOOPS:
+            for node in self.body[loop]:
+                x = node.args[0]
+                if node.op == "matmul" and view(x).one and width(x) > 1 and self.place(x, loop) is None:
+                    self.temporary[loop][x] = Place(Buffer(x, False))
+                    self.copies[loop].append((x, self.temporary[loop][x]))
 
     def phases(self, loop: str) -> dict[Node, int]:
         """In which pass each value is computed. Between passes are the products, which read what passes have written."""
