@@ -46,3 +46,17 @@ def test_a_carry_is_read_in_its_step_alone():
 @pytest.mark.parametrize("batch", [1, 5])
 def test_a_column_times_a_matrix(step, batch):
     in_c(step, batch=batch)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda c, x, h: c.n(x - x.mean(axis=0, keepdims=True), h),
+        lambda c, x, h: c.n(x * np.tanh(x.sum(axis=0, keepdims=True)), h),
+        lambda c, x, h: c.n(x, h) + np.tanh(x.reshape(1, -1) * 2).reshape(len(h), 3)[:, :2],
+    ],
+    ids=["mean", "factor", "reshaped"],
+)
+def test_rows_that_are_not_those_of_the_batch(step):
+    with pytest.raises(CompileError, match="cannot be written in C"):
+        in_c(step)

@@ -182,13 +182,26 @@ class Plan:
                     self.temporary[loop][x] = Place(Buffer(x, False))
                     self.copies[loop].append((x, self.temporary[loop][x]))
 
+    def check_rows(self, loop: str) -> None:
+        """Raise NotInC if a loop would have something that does not go by the rows of the batch."""
+
+        def of_batch(node: Node) -> bool:
+            return node.rank == CONSTANT or node.shape[:1] == self.rolled.given["x"].shape[:1]
+
+        for node in self.body[loop]:
+            rows = node.op == "matmul" or node in self.sums or (by_rows(node) and of_batch(node))
+            if not rows or not all(of_batch(view(x).root) for x in node.args):
+                raise NotInC(f"{node.op} of {', '.join(str(x.shape) for x in node.args)} in every step")
+        for node, _ in self.copies[loop]:
+            if not of_batch(view(node).root):
+                raise NotInC(f"{view(node).root.shape} as rows of {node.shape}")
+
     def phases(self, loop: str) -> dict[Node, int]:
         """In which pass each value is computed. Between passes are the products, which read what passes have written."""
         body, found = self.body[loop], dict[Node, int]()
         readers: dict[Node, list[Node]] = {node: [] for node in body}
+        self.check_rows(loop)
         for node in body:
-            if node.op != "matmul" and node not in self.sums and not by_rows(node):
-                raise NotInC(f"{node.op} of {', '.join(str(x.shape) for x in node.args)} in every step")
             read = {view(x).root for x in node.args} & found.keys()
             found[node] = max((found[r] + (r.op == "matmul") for r in read), default=0)
             for r in read:
