@@ -60,3 +60,29 @@ def test_a_column_times_a_matrix(step, batch):
 def test_rows_that_are_not_those_of_the_batch(step):
     with pytest.raises(CompileError, match="cannot be written in C"):
         in_c(step)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda c, x, h: np.where((h > 0) < 0.5, c.n(x, h), 0.5 * h),
+        lambda c, x, h: np.where(np.not_equal(h > 0, 0.5), c.n(x, h), 0.5 * h),
+        lambda c, x, h: np.where(np.not_equal(h > 0, np.nan), c.n(x, h), 0.5 * h),
+        lambda c, x, h: c.n(x, h) / (1 + (h > 0) / (np.abs(x[:, :2]) >= 0)),
+        lambda c, x, h: np.where((h > 0) / (x[:, :2] > 0) > 0.5, c.n(x, h), 0.5 * h),
+    ],
+    ids=["less", "not equal", "nan", "quotient", "quotients by 0"],
+)
+def test_numbers_beside_truth_values(step):
+    with np.errstate(all="ignore"):
+        in_c(step)
+
+
+@pytest.mark.parametrize("bound", [np.float64(0.1), np.array([0.1, 0.1])], ids=["number", "row"])
+def test_single_precision_meets_a_bound_in_double_precision(bound):
+    def step(c, x, h):
+        return np.where(h * 0 + np.float32(0.1) > bound, c.n(x, h), np.float32(0.5) * h)
+
+    layer, rng = nn.Recurrent(Written(step, dtype=np.float32)), np.random.default_rng(0)
+    x, h = rng.normal(size=(4, 5, 3)).astype(np.float32), np.zeros((1, 5, 2), np.float32)
+    agree(layer, x, h, tg.compile(layer, target="c"), tolerance=1e-5)

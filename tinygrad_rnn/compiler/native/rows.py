@@ -128,6 +128,8 @@ def simpler(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None
         return make("maximum", x, program.constant(0))
     if op == "clip":
         return make("minimum", make("maximum", x, args[1]), args[2])
+    if op == "div" and x.dtype.kind == "b":  # in C a quotient of truth values is an integer, or the end of the process
+        return make("div", make("astype", x, dtype=node.dtype), args[1])
     if op == "power" and args[1].is_number and args[1].value == 2:
         return make("mul", x, x)
     if op == "div" and len(x.shape) == 2 and args[1].shape == (x.shape[0], 1) and deviation(args[1]):
