@@ -86,3 +86,13 @@ def test_single_precision_meets_a_bound_in_double_precision(bound):
     layer, rng = nn.Recurrent(Written(step, dtype=np.float32)), np.random.default_rng(0)
     x, h = rng.normal(size=(4, 5, 3)).astype(np.float32), np.zeros((1, 5, 2), np.float32)
     agree(layer, x, h, tg.compile(layer, target="c"), tolerance=1e-5)
+
+
+@pytest.mark.parametrize("target", ["c", "numpy"])
+def test_two_numbers_in_a_row_do_not_widen(target):
+    layer = nn.Recurrent(Written(lambda c, x, h: c.n(x, h) * 2.0 * 0.5, dtype=np.float32))
+    assert tg.compile(layer, target=target)(tg.Tensor(np.ones((4, 5, 3), np.float32)))[0].dtype == np.float32
+
+
+def test_a_gradient_that_is_zero_at_every_step():
+    in_c(lambda c, x, h: np.tanh((np.concatenate([h @ c.square, h + c.p], axis=1) + c.z(x, h))[:, :2]))
