@@ -96,3 +96,8 @@ def test_two_numbers_in_a_row_do_not_widen(target):
 
 def test_a_gradient_that_is_zero_at_every_step():
     in_c(lambda c, x, h: np.tanh((np.concatenate([h @ c.square, h + c.p], axis=1) + c.z(x, h))[:, :2]))
+
+
+def test_names_that_compilers_know():
+    names = ["linux", "unix", "asm", "typeof", "bool", "NULL", "errno", "I", "t", "double", "gemm", "Array", "é", '"""', "*/", "a\nb"]
+    in_c(lambda c, x, h: sum(((0.1 * i * h).named(name) for i, name in enumerate(names)), c.n(x, h)), record=tuple(names[:4]))
