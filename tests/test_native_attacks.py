@@ -29,8 +29,19 @@ def test_a_carry_that_is_read_after_the_loop_is_kept_for_all_steps(step):
 
 
 def test_a_carry_is_read_in_its_step_alone():
+    def accumulated(c, x, state):
+        return np.tanh(c.own(x) + state[0]), state[1] + np.full((5, 2), 0.3) @ c.square
+
     with pytest.raises(CompileError, match=r"a product of \(2, 5\) and \(5, 2\) in every step"):
-        in_c(lambda c, x, state: (np.tanh(c.own(x) + state[0]), state[1] + np.full((5, 2), 0.3) @ c.square), (2, 2))
+        in_c(accumulated, (2, 2))
+
+
+def test_a_carry_meets_what_depends_on_the_carry_of_another_state():
+    def step(c, x, state):
+        h = np.tanh(c.own(x))
+        return h, 0.9 * state[1] + np.tanh(h @ c.square)
+
+    in_c(step, (2, 2))
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,8 @@ def fused_stages(rolled: Rolled) -> dict[Node, str]:
     """The stage of every node, in an order in which they can be computed."""
     ahead = set(ordered(rolled.forward_roots()))
     every = ordered(rolled.forward_roots() + rolled.backward_roots())
-    feeds = set(ordered([*rolled.new, *rolled.back]))
+    direct = [n for n in every if any(x in rolled.carries for x in n.args)]  # a carry is there during its step only
+    feeds = set(ordered([*rolled.new, *rolled.back, *direct]))
     found: dict[Node, str] = {}
     for node in every:
         found[node] = fused_stage(node, found, node in ahead, node in feeds)
@@ -52,8 +53,6 @@ def fused_stage(node: Node, found: dict[Node, str], ahead: bool, feeds: bool) ->
     if not node.args:
         return GIVEN[node.rank]
     late = OUTPUT if ahead else AFTER
-    if any(x.rank == CARRY and not x.args for x in node.args):
-        return BACKWARD  # where alone a carry is to be had
     if by_rows(node):
         return late if late in read else FORWARD if ahead else BACKWARD
     if node.rank == INPUT and ahead and batchable(node) and read <= set(KNOWN):
