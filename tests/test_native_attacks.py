@@ -110,5 +110,30 @@ def test_a_gradient_that_is_zero_at_every_step():
 
 
 def test_names_that_compilers_know():
-    names = ["linux", "unix", "asm", "typeof", "bool", "NULL", "errno", "I", "t", "double", "gemm", "Array", "é", '"""', "*/", "a\nb"]
+    names = [
+        "linux",
+        "unix",
+        "asm",
+        "typeof",
+        "bool",
+        "NULL",
+        "errno",
+        "I",
+        "t",
+        "double",
+        "gemm",
+        "Array",
+        "é",
+        '"""',
+        "*/",
+        "a\nb",
+    ]
     in_c(lambda c, x, h: sum(((0.1 * i * h).named(name) for i, name in enumerate(names)), c.n(x, h)), record=tuple(names[:4]))
+
+
+def test_slices_without_columns():
+    def shifted(v):  # by one column, also where there is but one
+        return np.concatenate([v[:, 1:], v[:, :1]], axis=1)
+
+    for size in (1, 2):
+        in_c(lambda c, x, h: np.tanh(shifted(np.tanh(shifted(h) + c.own(x)) * 2) - shifted(c.p * h)), size)
