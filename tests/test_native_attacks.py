@@ -137,3 +137,10 @@ def test_slices_without_columns():
 
     for size in (1, 2):
         in_c(lambda c, x, h: np.tanh(shifted(np.tanh(shifted(h) + c.own(x)) * 2) - shifted(c.p * h)), size)
+
+
+def test_a_batch_without_sequences_is_left_to_numpy():
+    layer = nn.Recurrent(Written(lambda c, x, h: c.n(x, h)))
+    agree(layer, np.zeros((4, 0, 3)))
+    with pytest.raises(CompileError, match=r"an input of shape \(0, 3\) cannot be written in C"):
+        tg.compile(layer, target="c")(tg.Tensor(np.zeros((4, 0, 3))))

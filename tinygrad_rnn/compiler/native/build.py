@@ -50,7 +50,7 @@ def library(text: str) -> ctypes.CDLL:
     Raises NoCompilerError where there is none ($CC, else cc, gcc or clang), and BuildError when it fails.
     """
     command = _compiler()
-    programs = [path.resolve() for word in command if (path := Path(shutil.which(word) or word)).is_file()]
+    programs = [Path(path).resolve() for word in command if os.path.isfile(path := shutil.which(word) or word)]
     text = _without_missing(text)
     attempts = _attempts(any("clang" in path.name for path in programs))
     versions = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in programs]
@@ -91,10 +91,12 @@ def _build(text: str, command: list[str], attempts: Sequence[list[str]], folder:
 
 
 def _failure(text: str, line: list[str], trouble: str) -> str:
-    with tempfile.NamedTemporaryFile(prefix="tinygrad_rnn_", suffix=".c", delete=False) as file:
+    name = "the C text"
+    with suppress(OSError), tempfile.NamedTemporaryFile(prefix="tinygrad_rnn_", suffix=".c", delete=False) as file:
         file.write(text.encode())
+        name = file.name
     first = "\n".join(trouble.splitlines()[:10])
-    return f"the C compiler failed:\n{first}\nThe command was: {shlex.join(line)} < {file.name}\nMend what it says, {ADVICE}"
+    return f"the C compiler failed:\n{first}\nThe command was: {shlex.join(line)} < {name}\nMend what it says, {ADVICE}"
 
 
 # -- the compiler ------------------------------------------------------------------------------------------------------------
@@ -159,9 +161,10 @@ def _folder() -> Path | None:
 
 
 def _scratch(folder: Path | None) -> tempfile.TemporaryDirectory[str]:
-    with suppress(OSError):
-        return tempfile.TemporaryDirectory(dir=folder)
-    return tempfile.TemporaryDirectory()
+    for place in (folder, None):
+        with suppress(OSError):
+            return tempfile.TemporaryDirectory(dir=place)
+    raise NoCompilerError(f"no folder to compile in can be written to: set TMPDIR to one that can, {ADVICE}")
 
 
 @functools.cache

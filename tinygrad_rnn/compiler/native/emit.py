@@ -25,6 +25,8 @@ FEW = 1 << 13  # multiplications up to which a call of BLAS costs more than a lo
 
 def emit_c(rolled: Rolled, title: str) -> Code:
     """The functions `forward` and `backward`, and the C that they call."""
+    if 0 in rolled.given["x"].shape:
+        raise NotInC(f"an input of shape {rolled.given['x'].shape}")
     return NativeEmitter(rolled).code(title)
 
 

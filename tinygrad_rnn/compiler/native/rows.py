@@ -130,7 +130,7 @@ def simpler(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None
         return make("minimum", make("maximum", x, args[1]), args[2])
     if op == "div" and x.dtype.kind == "b":  # in C a quotient of truth values is an integer, or the end of the process
         return make("div", make("astype", x, dtype=node.dtype), args[1])
-    if op == "concatenate" and not all(y.size for y in args):
+    if op == "concatenate" and node.size and not all(y.size for y in args):
         full = [y for y in args if y.size]
         return make("concatenate", *full, **node.params) if len(full) > 1 else full[0]
     if op == "power" and args[1].is_number and args[1].value == 2:
