@@ -427,3 +427,24 @@ def test_no_product_is_an_error(monkeypatch):
 def test_a_product_of_other_numbers_is_refused(dtype):
     with pytest.raises(TypeError, match=r"blas: expected float32 or float64, got (float16|complex64|int64)"):
         build.blas(dtype)
+
+
+@compiler
+def test_nowhere_to_compile(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
+    with pytest.raises(build.NoCompilerError, match="no folder to compile in can be written to: set TMPDIR"):
+        twice()
+
+
+@compiler
+def test_a_failure_that_cannot_be_written_down(cache, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
+    with pytest.raises(build.BuildError, match=r"(?s)error: .*< the C text\nMend"):
+        build.library("no C")
+
+
+@compiler
+def test_a_long_argument_of_the_compiler(monkeypatch):
+    monkeypatch.setenv("CC", f"cc -DNAME={'n' * 300}")
+    assert twice() == 42

@@ -131,9 +131,10 @@ class Program:
             shape, dtype = infer(op, args, params)
             rank = RESULT if op in SUMS else max(x.rank for x in args)
             node = self.known[key] = Node(op, args, params, shape, dtype, rank)
-            if all(x.op == "constant" for x in args):
-                result = forward(op)(*(x.value for x in args), **params)
-                self.known[key] = node = self.constant(np.asarray(result))
+            if op not in SUMS and all(x.op == "constant" for x in args):
+                plain = all(type(x.value) in (int, float) for x in args)  # which never widen a dtype
+                result = np.asarray(forward(op)(*(x.value for x in args), **params))
+                self.known[key] = node = self.constant(result.item() if plain and not result.shape else result)
         return node
 
     def simplified(self, op: str, args: tuple[Node, ...], params: dict[str, Any]) -> Node | None:

@@ -26,6 +26,8 @@ WIDEST = 100  # characters of a line of declarations
 
 def emit_c(rolled: Rolled, title: str) -> Code:
     """The functions `forward` and `backward`, and the C that they call."""
+    if 0 in rolled.given["x"].shape:
+        raise NotInC(f"an input of shape {rolled.given['x'].shape}")
     return NativeEmitter(rolled).code(title)
 
 
@@ -259,7 +261,7 @@ class Loop:
         if not plain or str(node.dtype) not in TYPES:
             raise NotInC(f"a product of {a.shape} and {b.shape} in every step")
         root, start, _ = view(a)
-        left, left_apart = self.matrix(root, start)
+        left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)
         out, out_apart = self.matrix(node)
         f, (k, m) = single(node.dtype), b.shape
         return f"product{f}(N, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"

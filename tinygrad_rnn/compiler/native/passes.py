@@ -167,8 +167,7 @@ class Pass:
         """The expression of an element."""
         form = ELEMENT[node.op]
         calls = form[0].isalpha()
-        kinds = [x for x in node.args if not same_number(x)]
-        dtype = node.dtype if node.dtype.kind == "f" or not kinds else promoted(kinds)
+        dtype = node.dtype if node.dtype.kind == "f" else promoted(node.args)  # of a comparison
         texts = [(self.text if calls else self.held)(x, k, dtype) for x in node.args]
         return form.format(*(t if isinstance(t, str) else t[0] for t in texts), f=single(dtype), c=TYPES[str(node.dtype)])
 

@@ -31,7 +31,8 @@ def fused_stages(rolled: Rolled) -> dict[Node, str]:
     """The stage of every node, in an order in which they can be computed."""
     ahead = set(ordered(rolled.forward_roots()))
     every = ordered(rolled.forward_roots() + rolled.backward_roots())
-    feeds = set(ordered([*rolled.new, *rolled.back]))
+    direct = [n for n in every if any(x in rolled.carries for x in n.args)]  # a carry is there during its step only
+    feeds = set(ordered([*rolled.new, *rolled.back, *direct]))
     found: dict[Node, str] = {}
     for node in every:
         found[node] = fused_stage(node, found, node in ahead, node in feeds)
@@ -77,16 +78,11 @@ class Plan:
             buffer.shape = (2, *buffer.shape)  # what a step is given and what it gives, in turn
         self.sums = {n: Place(Buffer(n, False)) for n, s in staged.items() if s == LAST and self.summed(n)}
         self.of |= self.sums
-        for loop, olds, news, buffers in (
-            (FORWARD, rolled.states, rolled.new, self.states),
-            (BACKWARD, rolled.carries, rolled.back, self.carries),
-        ):
-            for old, new, buffer in zip(olds, news, buffers, strict=False):
-                self.of[old] = Place(buffer, old=True)
-                self.settle(new, Place(buffer), loop)
+        self.place_states(FORWARD, rolled.states, rolled.new, self.states)
         outside = self.read_outside()
         for node in outside:
             self.keep(node)
+        self.place_states(BACKWARD, rolled.carries, rolled.back, self.carries)  # last: a carry is there for one step only
         self.public = (
             {self.of[n].buffer for n in outside} | {*self.states, *self.carries} | {p.buffer for p in self.sums.values()}
         )
@@ -94,12 +90,19 @@ class Plan:
         self.body = {BACKWARD: self.closure(back, BACKWARD)} if rolled.back else {BACKWARD: []}
         ahead = [*rolled.new, *(n for n in self.of if n.args and staged[n] == FORWARD)]
         self.body[FORWARD] = self.closure(ahead, FORWARD)
+        self.spread_factors()
         self.phase: dict[str, dict[Node, int]] = {loop: self.phases(loop) for loop in LOOPS}
 
     def summed(self, node: Node) -> bool:
         """Is this a sum over time and batch that the loop can take as it goes?"""
         rows = node.op == "columns" or (node.op == "total" and node.params["axes"] == (0,) and len(node.args[0].shape) == 2)
         return rows and all(x.rank != CONSTANT and self.staged[x] not in (AFTER, OUTPUT) for x in node.args)
+
+    def place_states(self, loop: str, olds: Iterable[Node], news: Iterable[Node], buffers: Iterable[Buffer]) -> None:
+        """States, or the gradients that are carried: what a step is given and what it gives."""
+        for old, new, buffer in zip(olds, news, buffers, strict=False):
+            self.of[old] = Place(buffer, old=True)
+            self.settle(new, Place(buffer), loop)
 
     def settle(self, node: Node, place: Place, loop: str) -> None:
         """A value is to be at this place: computed there, or copied to it."""
@@ -169,13 +172,35 @@ class Plan:
             return False
         return by_rows(node) and all(width(x) == 1 or self.free(x) for x in node.args)
 
+    def spread_factors(self) -> None:
+        """A column that is a factor of a matrix product as many equal columns is written out."""
+        for loop in LOOPS:
+            for node in self.body[loop]:
+                x = node.args[0]
+                if node.op == "matmul" and view(x).one and width(x) > 1 and self.place(x, loop) is None:
+                    self.temporary[loop][x] = Place(Buffer(x, False))
+                    self.copies[loop].append((x, self.temporary[loop][x]))
+
+    def check_rows(self, loop: str) -> None:
+        """Raise NotInC if a loop would have something that does not go by the rows of the batch."""
+
+        def of_batch(node: Node) -> bool:
+            return node.rank == CONSTANT or node.shape[:1] == self.rolled.given["x"].shape[:1]
+
+        for node in self.body[loop]:
+            rows = node.op == "matmul" or node in self.sums or (by_rows(node) and of_batch(node))
+            if not rows or not all(of_batch(view(x).root) for x in node.args):
+                raise NotInC(f"{node.op} of {', '.join(str(x.shape) for x in node.args)} in every step")
+        for node, _ in self.copies[loop]:
+            if not of_batch(view(node).root):
+                raise NotInC(f"{view(node).root.shape} as rows of {node.shape}")
+
     def phases(self, loop: str) -> dict[Node, int]:
         """In which pass each value is computed. Between passes are the products, which read what passes have written."""
         body, found = self.body[loop], dict[Node, int]()
         readers: dict[Node, list[Node]] = {node: [] for node in body}
+        self.check_rows(loop)
         for node in body:
-            if node.op != "matmul" and node not in self.sums and not by_rows(node):
-                raise NotInC(f"{node.op} of {', '.join(str(x.shape) for x in node.args)} in every step")
             read = {view(x).root for x in node.args} & found.keys()
             found[node] = max((found[r] + (r.op == "matmul") for r in read), default=0)
             for r in read:

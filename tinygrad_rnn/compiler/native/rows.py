@@ -45,7 +45,7 @@ def by_rows(node: Node) -> bool:
 def in_rows(node: Node) -> bool:
     """Is this a matrix, a number for each row, or something that is the same for all rows, of a dtype that C has?"""
     return same_number(node) or (
-        str(node.dtype) in TYPES and len(node.shape) in ((0, 1, 2) if node.rank == CONSTANT else (1, 2))
+        str(node.dtype) in TYPES and len(node.shape) in ((0, 1, 2) if node.rank == CONSTANT else (1, 2)) and node.size > 0
     )
 
 
@@ -132,6 +132,11 @@ def simpler(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None
         return make("maximum", x, program.constant(0))
     if op == "clip":
         return make("minimum", make("maximum", x, args[1]), args[2])
+    if op == "div" and x.dtype.kind == "b":  # in C a quotient of truth values is an integer, or the end of the process
+        return make("div", make("astype", x, dtype=node.dtype), args[1])
+    if op == "concatenate" and node.size and not all(y.size for y in args):
+        full = [y for y in args if y.size]
+        return make("concatenate", *full, **node.params) if len(full) > 1 else full[0]
     if op == "power" and args[1].is_number and args[1].value == 2:
         return make("mul", x, x)
     if op == "div" and len(x.shape) == 2 and args[1].shape == (x.shape[0], 1) and deviation(args[1]):
@@ -149,7 +154,8 @@ def among_zeros(program: Program, node: Node, args: tuple[Node, ...]) -> Node | 
         start = column(plain_key(key, node.shape), wide) if basic(key) else None
         if start is None:
             return None
-        found.append((start, g if len(g.shape) == 2 else make("reshape", g, shape=(n, 1))))
+        if g.size:
+            found.append((start, g if len(g.shape) == 2 else make("reshape", g, shape=(n, 1))))
     found.sort(key=lambda pair: pair[0])
     zero = program.constant(node.dtype.type(0).reshape(()))
 
@@ -173,7 +179,7 @@ def pieces(program: Program, step: Step) -> Step:
     apart: set[Node] = set()  # what is read in pieces only
     for node in reversed(order):
         readers = reading.get(node, [])
-        if not readers or node in wanted or len(node.shape) != 2 or not elementwise(node) or not by_rows(node):
+        if not readers or node in wanted or width(node) == 1 or not elementwise(node) or not by_rows(node):
             continue
         if all(y in apart or (cut(y) is not None and len(y.shape) == 2) for y in readers):
             apart.add(node)
@@ -182,7 +188,7 @@ def pieces(program: Program, step: Step) -> Step:
     def piece(node: Node, key: Any) -> Node:
         if not node.shape or node.shape[-1] == 1:
             return node
-        if node in new:
+        if node in new and elementwise(node):  # it may have become something simpler
             return program.make(node.op, *(piece(x, key) for x in node.args), **node.params)
         return program.make("getitem", node, key=key[-len(node.shape) :])
 
