@@ -64,7 +64,7 @@ def fused_stage(node: Node, found: dict[Node, str], ahead: bool, feeds: bool) ->
 
 
 class Plan:
-    """What both loops compute (`body`), and where it lives: `of` (for all steps), `temporary` (for one), or in no memory."""
+    """What both loops compute (`body`), and where it lives: `temporary` (for a step), `of` (for all steps), or in no memory."""
 
     def __init__(self, rolled: Rolled, staged: dict[Node, str]) -> None:
         self.rolled, self.staged = rolled, staged
@@ -77,14 +77,15 @@ class Plan:
             buffer.shape = (2, *buffer.shape)  # what a step is given and what it gives, in turn
         self.sums = {n: Place(Buffer(n, False)) for n, s in staged.items() if s == LAST and self.summed(n)}
         self.of |= self.sums
+        outside = self.read_outside()
+        self.lasting = {view(n).root for n in outside}
         for loop, olds, news, buffers in (
             (FORWARD, rolled.states, rolled.new, self.states),
             (BACKWARD, rolled.carries, rolled.back, self.carries),
         ):
             for old, new, buffer in zip(olds, news, buffers, strict=False):
-                self.of[old] = Place(buffer, old=True)
+                (self.of if loop == FORWARD else self.temporary[loop])[old] = Place(buffer, old=True)
                 self.settle(new, Place(buffer), loop)
-        outside = self.read_outside()
         for node in outside:
             self.keep(node)
         self.public = (
@@ -103,18 +104,22 @@ class Plan:
 
     def settle(self, node: Node, place: Place, loop: str) -> None:
         """A value is to be at this place: computed there, or copied to it."""
-        if self.staged.get(node) == loop and node.args and node not in self.of and view(node).root is node:
+        if self.staged.get(node) == loop and self.fits(node, place):
             self.put(node, place, self.of)
         else:
             self.copies[loop].append((node, place))
+
+    def fits(self, node: Node, place: Place) -> bool:
+        """Can a value live there, and not only be copied to it? What is carried is gone two steps later."""
+        fleeting = place.buffer in self.carries and node in self.lasting
+        return bool(node.args) and node not in self.of and view(node).root is node and not fleeting
 
     def put(self, node: Node, place: Place, where: dict[Node, Place]) -> None:
         """A value lives there, and what it is joined of, in its part of it."""
         where[node] = place
         if node.op == "concatenate" and by_rows(node):
             for key, part in parts(node):
-                mine = self.staged[part] == self.staged[node] and part.args and part not in self.of
-                if mine and view(part).root is part and part not in where:
+                if self.staged[part] == self.staged[node] and self.fits(part, place) and part not in where:
                     self.put(part, place._replace(views=(*place.views, ("getitem", key))), where)
 
     def read_outside(self) -> list[Node]:
@@ -130,9 +135,9 @@ class Plan:
         if node in self.of:
             return
         root, start, one = view(node)
-        if root is node:
+        if root is node and node.args:
             self.put(node, Place(Buffer(node, True)), self.of)
-        elif len(node.shape) == 2 and not one and self.staged[root] in LOOPS:  # a slice
+        elif root is not node and len(node.shape) == 2 and not one and self.staged[root] in LOOPS:  # a slice
             self.keep(root)
             key = slice(None), slice(start, start + width(node))
             self.of[node] = self.of[root]._replace(views=(*self.of[root].views, ("getitem", key)))
@@ -191,4 +196,4 @@ class Plan:
 
     def place(self, node: Node, loop: str) -> Place | None:
         """Where a value is, if it is in memory."""
-        return self.of.get(node) or self.temporary[loop].get(node)
+        return self.temporary[loop].get(node) or self.of.get(node)
