@@ -148,6 +148,7 @@ ONE = {  # of one state, two wide
     "reversed input": lambda c, x, h: c.n(x[:, ::-1], h),
     "a column of the mean": lambda c, x, h: c.n(x, h) * (0.5 + h.min(axis=1)[:, None]),
     "gates of one factor": lambda c, x, h: tg.sigmoid(c.z(x, h)[:, :1] * h) * tg.sigmoid(c.z(x, h)[:, 1:2] * h),
+    "product with a vector": lambda c, x, h: c.n(x, h) * (h @ c.p).reshape(-1, 1),
     "sum of everything": lambda c, x, h: c.n(x, h) + 0.1 * h.sum(),
     "mean of everything": lambda c, x, h: (lambda n: n - n.mean())(c.n(x, h)),
     "a list as index": lambda c, x, h: c.n(x, h)[:, [1, 0]],
@@ -175,8 +176,8 @@ TWO = {  # of states (2, 2)
 
 NOT_IN_C = {
     "a column of the mean", "a list as index", "a mask as index", "a number at each step", "cumsum", "einsum", "flat",
-    "logsumexp", "mean of everything", "over the batch", "pad and tile", "prod", "products of three axes", "reductions",
-    "repeat", "reversed", "reversed input", "row of parameters", "slots", "stack", "sum of everything", "transposed",
+    "mean of everything", "over the batch", "pad and tile", "prod", "product with a vector", "products of three axes", "reductions",
+    "repeat", "reversed", "reversed input", "slots", "stack", "sum of everything", "transposed",
 }  # fmt: skip
 
 
