@@ -1,18 +1,23 @@
 """What a program saves, as its text shows it: NumPy calls per step, and passes over short rows; and that it stays right.
 
 The oracle for values is the unrolled layer, as in test_compile_cells.py, whose cells run here with all joined that can be.
+What is said of text and of `joining` is for NumPy's programs; cells that may be hard to write run in C, too.
 """
 
 import re
 
 import numpy as np
 import pytest
-from test_compile_cells import CELLS, E, N, Written, agree, in_every_call, random_case
+from conftest import IN_C
+from test_compile_cells import CELLS, E, N, T, Written, agree, in_every_call, random_case
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.compiler.aligned import aligned
 from tinygrad_rnn.nn import zoo
+
+pytestmark = pytest.mark.usefixtures("target")
+both = pytest.mark.parametrize("target", ["numpy", IN_C], indirect=True)
 
 
 class SideBySide(nn.Module):
@@ -135,10 +140,11 @@ def test_joined_cells(cell, joining):
     in_every_call(nn.Recurrent(cell(E, 2, dtype=np.float64)))
 
 
+@both
 @pytest.mark.parametrize("order", ["xh", "hx", "xhx", "hh", "hxh", "h"])
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("batch", [1, N])
-def test_what_a_cell_joins_itself(order, bias, batch, joining):
+def test_what_a_cell_joins_itself(order, bias, batch, joining, target):
     rng = np.random.default_rng(0)
     agree(nn.Recurrent(SideBySide(order, bias)), rng.normal(size=(3, batch, E)), rng.normal(size=(1, batch, 2)))
 
@@ -154,6 +160,7 @@ STEPS = {
 }
 
 
+@both
 @pytest.mark.parametrize("step", STEPS.values(), ids=STEPS)
 def test_joined_steps(step, joining):
     in_every_call(nn.Recurrent(Written(step)))
@@ -195,6 +202,32 @@ def test_a_mean_of_float16_does_not_overflow():
     agree(layer, np.zeros((1, 1, E), np.float16), np.zeros((1, 1, 400), np.float16), tolerance=1e-2)
 
 
+def test_a_norm_of_a_product_takes_its_mean_from_the_weights():
+    cell = Written(lambda c, x, h: np.tanh(c.norm(h @ c.square)), size=5)
+    compiled = tg.compile(nn.Recurrent(cell))
+    agree(compiled.layer, np.ones((T, N, E)), compiled=compiled)
+    loop = re.search(r"    for .*\n((?:        .*\n)+)", compiled.source)[1]
+    assert re.findall(r"(\w+)\(", loop) == ["dot", "vecdot", "add", "sqrt", "divide", "multiply", "multiply", "add", "tanh"]
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_steps_in_chunks(monkeypatch, name):
+    """What does not fit into the cache is computed for some steps at a time; here, so small a cache that all of it is."""
+    monkeypatch.setattr("tinygrad_rnn.compiler.emit.CACHE", 2 * N * 2)  # for two steps of states (N, 2)
+    layer = getattr(nn, name)(E, 2, dtype=np.float64)
+    compiled = tg.compile(layer)
+    for t in (1, 2, 3, 7, 9):
+        agree(layer, np.random.default_rng(0).normal(size=(t, N, E)), None, compiled)
+    assert "forward_steps" in compiled.source
+
+
+def test_the_indices_in_a_schedule():
+    compiled = tg.compile(nn.LSTM(E, 2))
+    assert "dbias_hh   = dw[:, 5]" in compiled.schedule
+    compiled(np.zeros((T, N, E), np.float32))
+    assert sorted(re.findall(r"= (ifgo\[.*\])", compiled.schedule)) == ["ifgo[0]", "ifgo[1]", "ifgo[2]", "ifgo[3]"]
+
+
 # -- gates that lie together ------------------------------------------------------------------------------------------------
 
 
@@ -234,9 +267,15 @@ class Wide(Written):
         self.wide, self.wider, self.widest = (nn.Parameter(rng.normal(size=s)) for s in ((2, 4), (E, 4), (2, 6)))
 
 
-@pytest.mark.parametrize("step", GATES.values(), ids=GATES)
-def test_gates_of_any_kind(step):
-    in_every_call(nn.Recurrent(Wide(step)))
+@both
+@pytest.mark.parametrize("name", GATES)
+def test_gates_of_any_kind(name, target):
+    layer = nn.Recurrent(Wide(GATES[name]))
+    if target == "c" and name == "backwards":
+        with pytest.raises(tg.CompileError, match=r"getitem of \(3, 2\) in every step cannot be written in C"):
+            in_every_call(layer)
+    else:
+        in_every_call(layer)
 
 
 @pytest.mark.parametrize("step", GATES.values(), ids=GATES)
@@ -268,6 +307,7 @@ SLOPES = {
 }
 
 
+@both
 @pytest.mark.parametrize("step", SLOPES.values(), ids=SLOPES)
 @pytest.mark.parametrize("batch", [1, N])
 def test_slopes_of_pieces(step, batch):

@@ -2,15 +2,18 @@
 unrolled layer, which has its own oracles."""
 
 import random
+from functools import partial
 
 import numpy as np
 import pytest
+from conftest import IN_C
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.nn import functional as F
 from tinygrad_rnn.nn import zoo
 
+pytestmark = pytest.mark.parametrize("target", ["numpy", "chunks", IN_C], indirect=True)
 T, N, E = 4, 3, 3
 
 
@@ -107,6 +110,7 @@ ONE = {  # of one state, two wide
     "reductions": lambda c, x, h: (
         c.n(x, h) * h.max(axis=-1, keepdims=True) + h.std(axis=-1)[:, None] - x.min(axis=1, keepdims=True)
     ),
+    "the largest of a row": lambda c, x, h: c.n(x, h) * h.max(axis=-1, keepdims=True) - (h * h).min(axis=-1, keepdims=True),
     "prod": lambda c, x, h: c.n(x, h) + np.prod(h, axis=-1, keepdims=True),
     "where": lambda c, x, h: np.where(h > x[:, :2], c.n(x, h), 0.2 * h),
     "clip": lambda c, x, h: np.clip(2 * c.n(x, h), -0.5, 0.7),
@@ -144,6 +148,7 @@ ONE = {  # of one state, two wide
     "reversed input": lambda c, x, h: c.n(x[:, ::-1], h),
     "a column of the mean": lambda c, x, h: c.n(x, h) * (0.5 + h.min(axis=1)[:, None]),
     "gates of one factor": lambda c, x, h: tg.sigmoid(c.z(x, h)[:, :1] * h) * tg.sigmoid(c.z(x, h)[:, 1:2] * h),
+    "product with a vector": lambda c, x, h: c.n(x, h) * (h @ c.p).reshape(-1, 1),
     "sum of everything": lambda c, x, h: c.n(x, h) + 0.1 * h.sum(),
     "mean of everything": lambda c, x, h: (lambda n: n - n.mean())(c.n(x, h)),
     "a list as index": lambda c, x, h: c.n(x, h)[:, [1, 0]],
@@ -169,6 +174,13 @@ TWO = {  # of states (2, 2)
 }
 
 
+NOT_IN_C = {
+    "a column of the mean", "a list as index", "a mask as index", "a number at each step", "cumsum", "einsum", "flat",
+    "mean of everything", "over the batch", "pad and tile", "prod", "product with a vector", "products of three axes", "reductions",
+    "repeat", "reversed", "reversed input", "slots", "stack", "sum of everything", "transposed",
+}  # fmt: skip
+
+
 def without_gradient(f):
     with tg.no_grad():
         return f()
@@ -179,40 +191,42 @@ def attention(query, slots):
     return (weights[:, :, None] * slots).sum(axis=1)
 
 
-def rows(table):
-    return [
-        pytest.param(*row.values, marks=row.marks, id=name) if hasattr(row, "values") else pytest.param(row, id=name)
-        for name, row in table.items()
-    ]
-
-
-@pytest.fixture(params=[None, 2], ids=["whole", "chunks"], autouse=True)
-def _chunks(request, monkeypatch):
-    """What is computed at once is computed for all steps; or, as where a cache is too small, for a few at a time."""
-    if request.param:
-        monkeypatch.setattr("tinygrad_rnn.compiler.emit.CACHE", request.param * 2 * N)
+@pytest.fixture(autouse=True)
+def target(request, monkeypatch):
+    """Programs of C; or of NumPy, where what is computed at once is computed for all steps, or in chunks, as where a cache is
+    too small."""
+    if request.param == "chunks":
+        monkeypatch.setattr("tinygrad_rnn.compiler.emit.CACHE", 2 * 2 * N)
+    name = "c" if request.param == "c" else "numpy"
+    monkeypatch.setattr(tg, "compile", partial(tg.compile, target=name))
+    return name
 
 
 def in_every_call(layer):
     """Zeros or a state to begin with, lengths, a state at every step, a single step, a single sample."""
     rng, compiled = np.random.default_rng(0), tg.compile(layer)
     x, hx = rng.normal(size=(T, N, E)), states(layer, rng)
+    lengths, record = {"lengths": [2, 4, 1]}, {"record": ("state0",)}
     for x_, hx_, options in [
         (x, hx, {}),
-        (x, hx, {"lengths": [2, 4, 1]}),
-        (x, hx, {"record": ("state0",)}),
+        *((x, hx, options) for options in ([lengths | record] if compiled.target == "c" else [lengths, record])),
         (x[:1], hx, {}),
         (x[:, :1], states(layer, rng, 1), {}),
     ]:
         agree(layer, x_, hx_, compiled, **options)
 
 
-@pytest.mark.parametrize("step", rows(ONE))
-def test_one_state(step):
-    in_every_call(nn.Recurrent(Written(step)))
+@pytest.mark.parametrize("name", ONE)
+def test_one_state(name, target):
+    layer = nn.Recurrent(Written(ONE[name]))
+    if target == "c" and name in NOT_IN_C:
+        with pytest.raises(tg.CompileError, match=r'in every step cannot be written in C; write target="numpy"'):
+            in_every_call(layer)
+    else:
+        in_every_call(layer)
 
 
-@pytest.mark.parametrize("step", rows(TWO))
+@pytest.mark.parametrize("step", TWO.values(), ids=TWO)
 def test_two_states(step):
     in_every_call(nn.Recurrent(Written(lambda c, x, state: step(c, x, *state), (2, 2))))
 
@@ -291,7 +305,9 @@ def test_the_table_has_the_whole_zoo():
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("kind", CELLS, ids=lambda kind: kind.__name__)
-def test_cells_in_every_option(kind, options):
+def test_cells_in_every_option(kind, options, target):
+    if target == "c" and options not in (OPTIONS["deep"], OPTIONS["masks"]):
+        pytest.skip("the others have the same C, and more")
     tg.manual_seed(0)
     layer = nn.Recurrent(lambda n: kind(n, 2, dtype=np.float64), E, **options)
     rng = np.random.default_rng(0)
@@ -317,7 +333,6 @@ UNARY = [
     np.square,
     np.arctan,
     np.negative,
-    lambda v: np.cumsum(v, axis=-1),
     lambda v: 1 - v,
     lambda v: v / 3 + 1,
     lambda v: np.sqrt(v * v + 1),
@@ -326,11 +341,7 @@ UNARY = [
     lambda v: v - v.mean(axis=-1, keepdims=True),
     lambda v: v * v.max(axis=-1, keepdims=True),
     lambda v: np.where(v > 0, v, 0.2 * v),
-    lambda v: v[:, ::-1],
-    lambda v: np.roll(v, 1, axis=-1),
-    lambda v: np.stack([v, 2 * v], axis=1).mean(axis=1),
     lambda v: v.detach() + 0.1 * v,
-    lambda v: v + np.arange(v.shape[-1]),
 ]
 BINARY = [
     np.add,
@@ -338,20 +349,28 @@ BINARY = [
     np.multiply,
     np.maximum,
     np.minimum,
-    np.logaddexp,
     lambda a, b: a / (1.5 + b * b),
     lambda a, b: np.where(a > b, a, b),
     lambda a, b: tg.sigmoid(a) * b,
     lambda a, b: b + tg.sigmoid(a) * (np.tanh(a) - b),
     lambda a, b: (a * b).sum(axis=-1, keepdims=True) * a,
 ]
+UNARY_IN_NUMPY = [
+    lambda v: np.cumsum(v, axis=-1),
+    lambda v: v[:, ::-1],
+    lambda v: np.roll(v, 1, axis=-1),
+    lambda v: np.stack([v, 2 * v], axis=1).mean(axis=1),
+    lambda v: v + np.arange(v.shape[-1]),
+]
+BINARY_IN_NUMPY = [np.logaddexp]
 
 
 class RandomCell(nn.Module):
     """A step that a seed draws: ops on input, states, parameters and constants; then new states made of some of them."""
 
-    def __init__(self, seed, features):
+    def __init__(self, seed, features, in_c):
         self.seed, rng = seed, random.Random(seed)
+        self.unary, self.binary = (UNARY, BINARY) if in_c else (UNARY + UNARY_IN_NUMPY, BINARY + BINARY_IN_NUMPY)
         widths = tuple(rng.randint(1, 4) for _ in range(rng.randint(1, 3)))
         self.state_size = widths if len(widths) > 1 else widths[0]
         self.made = nn.ModuleList()
@@ -383,9 +402,9 @@ class RandomCell(nn.Module):
         for _ in range(rng.randint(2, 8)):
             a, b, kind = rng.choice(values), rng.choice(values[-3:]), rng.random()
             if kind < 0.3:
-                v = rng.choice(UNARY)(b)
+                v = rng.choice(self.unary)(b)
             elif kind < 0.6:
-                v = rng.choice(BINARY)(b, wide(a, b.shape[-1]))
+                v = rng.choice(self.binary)(b, wide(a, b.shape[-1]))
             elif kind < 0.8:
                 v = wide(np.concatenate([a, b], axis=-1), 4)
                 left, v = np.split(v, 2, axis=-1)
@@ -404,7 +423,7 @@ class RandomCell(nn.Module):
         return tuple(new) if len(new) > 1 else new[0]
 
 
-def random_case(seed):
+def random_case(seed, in_c=False):
     """A layer of a random cell with random options, and a call of it."""
     rng, numbers = random.Random(seed), np.random.default_rng(seed)
     tg.manual_seed(seed)
@@ -418,17 +437,17 @@ def random_case(seed):
         ]
     }
     t, n = rng.choice([1, 2, 5]), rng.randint(1, 3)
-    layer = nn.Recurrent(lambda features: RandomCell(seed, features), E, **options)
+    layer = nn.Recurrent(lambda features: RandomCell(seed, features, in_c), E, **options)
     layer.train(rng.random() < 0.8)
     hx = states(layer, numbers, n)
     call = {"lengths": numbers.integers(1, t + 1, n)} if rng.random() < 0.3 else {}
     return layer, numbers.normal(size=(t, n, E)), hx, call
 
 
-def test_random_cells():
+def test_random_cells(target):
     wrong = {}
-    for seed in range(60):
-        layer, x, hx, call = random_case(seed)
+    for seed in range(30 if target == "c" else 60):
+        layer, x, hx, call = random_case(seed, target == "c")
         try:
             agree(layer, x, hx, tolerance=1e-8, **call)
         except Exception as error:  # all that are wrong, not only the first

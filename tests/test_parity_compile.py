@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import IN_C
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
@@ -9,12 +10,12 @@ from tinygrad_rnn import nn
 torch = pytest.importorskip("torch")
 import test_parity_nn as parity  # noqa: E402  (it skips itself where there is no torch)
 
-pytestmark = pytest.mark.parity
+pytestmark = [pytest.mark.parity, pytest.mark.parametrize("target", ["numpy", IN_C], indirect=True)]
 _small_products_on_one_thread = parity._small_products_on_one_thread
 
 
 @pytest.fixture(autouse=True)
-def _compiled(monkeypatch):
+def _compiled(monkeypatch, target):
     """The layers that the cases make are compiled; what was made is asked for."""
     for name in ("RNN", "LSTM", "GRU"):
         plain = getattr(nn, name)

@@ -71,6 +71,8 @@ def total(program: Program, reading: Mapping[Node, list[Node]], g: Node) -> Node
         node = make("mul", total(program, reading, g.args[0]), g.args[1])
     elif g.op == "centre":
         node = expanded(program, "centre", total(program, reading, g.args[0]), **g.params)
+    elif g.op == "scatter":
+        node = make("scatter", *(total(program, reading, x) for x in g.args), **g.params)
     elif g.op == "reshape":
         node = make("reshape", total(program, reading, g.args[0]), **g.params)
     elif g.op == "matmul" and turned(g.args[0]):

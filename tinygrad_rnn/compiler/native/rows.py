@@ -139,6 +139,8 @@ def simpler(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None
         return make("concatenate", *full, **node.params) if len(full) > 1 else full[0]
     if op == "power" and args[1].is_number and args[1].value == 2:
         return make("mul", x, x)
+    if op == "div" and args[1].op == "sum" and args[1].args[0].dtype.kind == "b":  # by how many are the largest
+        return make("div", x, make("sum", make("astype", args[1].args[0], dtype=node.dtype), **args[1].params))
     if op == "div" and len(x.shape) == 2 and args[1].shape == (x.shape[0], 1) and deviation(args[1]):
         return make("mul", x, make("div", program.constant(1), args[1]))  # one division for a row
     if op == "matmul" and len(x.shape) == 2 and len(args[1].shape) == 1:
