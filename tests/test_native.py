@@ -1,6 +1,6 @@
 """What is special about programs of C: every operation, every index, names, memory, and the switch to NumPy.
 
-The oracle is a loop over NumPy arrays, in double precision, and its central differences: neither the unrolled layer nor the table.
+The oracle is a loop over NumPy arrays in double precision, and its central differences.
 """
 
 import copy
@@ -94,15 +94,18 @@ def sigmoid(x):
     return tg.sigmoid(x) if isinstance(x, tg.Tensor) else 1 / (1 + np.exp(-x))
 
 
+SMOOTH = ["arctan", "arcsinh", "cos", "cosh", "exp", "exp2", "expm1", "sin", "sinh", "tan", "tanh"]
+POSITIVE = ["arccosh", "cbrt", "log", "log10", "log1p", "log2", "sqrt"]
+SMALL = ["arccos", "arcsin", "arctanh"]
 ONE = {  # of one number
     "neg": lambda a: -a,
     "abs": np.abs,
     "reciprocal": lambda a: np.reciprocal(a * a + 1),
     "sigmoid": sigmoid,
     "np.sign": lambda a: np.sign(a) * a,
-    **{name: getattr(np, name) for name in "arctan arcsinh cos cosh exp exp2 expm1 sin sinh tan tanh".split()},
-    **{name: lambda a, name=name: getattr(np, name)(a * a + 1.5) for name in "arccosh cbrt log log10 log1p log2 sqrt".split()},
-    **{name: lambda a, name=name: getattr(np, name)(np.sin(a) / 2) for name in ("arccos", "arcsin", "arctanh")},
+    **{name: getattr(np, name) for name in SMOOTH},
+    **{name: lambda a, name=name: getattr(np, name)(a * a + 1.5) for name in POSITIVE},
+    **{name: lambda a, name=name: getattr(np, name)(np.sin(a) / 2) for name in SMALL},
     "root": lambda a: a.std(axis=1, keepdims=True) * a,
 }
 TWO = {  # of two
@@ -201,9 +204,7 @@ def test_sums_and_the_like(dtype, monkeypatch):
 
 
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e-30, -1e30, 700.0]
-PLAIN = ONE | {
-    name: getattr(np, name) for name in "reciprocal sign arccosh cbrt log log10 log1p log2 sqrt arccos arcsin arctanh".split()
-}
+PLAIN = ONE | {name: getattr(np, name) for name in ["reciprocal", "sign", *POSITIVE, *SMALL]}
 PLAIN_TWO = TWO | {"div": np.divide, "power": np.power}
 UNORDERED = ("maximum", "minimum", "astype")  # of 0.0 and -0.0 either may be the larger
 
@@ -308,7 +309,7 @@ def lstm(x, h, c, w, u, b):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 @pytest.mark.parametrize(
-    ("steps", "batch", "width"), [(3, 2, 2), (1, 2, 3), (3, 1, 3), (2, 1, 1), (1, 3, 1), (2, 2, 17), (2, 0, 2)]
+    ("steps", "batch", "width"), [(3, 2, 2), (1, 2, 3), (3, 1, 3), (2, 1, 1), (1, 3, 1), (2, 2, 17)]
 )
 def test_sizes(steps, batch, width, dtype):
     rng = np.random.default_rng(0)
@@ -319,7 +320,7 @@ def test_sizes(steps, batch, width, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_products_that_blas_makes(dtype):
-    """Values and the gradient of x, against products of NumPy, at a size beyond FEW."""
+    """Values and the gradient of x, against products of NumPy, where there are enough multiplications."""
     rng = np.random.default_rng(0)
     layer = nn.RNN(3, 64, dtype=dtype)
     w, u, b, c = (p.data.astype(float) for p in layer.parameters())
@@ -517,41 +518,10 @@ def test_the_names_of_the_cell_are_in_the_source(layer, x):
 
 
 NAMES = [
-    *sorted(KEYWORDS),
-    "T",
-    "I",
-    "j",
-    "n",
-    "t",
-    "gemm",
-    "gemmf",
-    "product",
-    "tanh",
-    "expf",
-    "sigmoid",
-    "VECTOR",
-    "main",
-    "kept",
-]
-NAMES += [
-    "h_old",
-    "h_new",
-    "hs_all",
-    "x",
-    "dh",
-    "é",
-    "a b",
-    "1",
-    "_",
-    "a;b",
-    "forward_steps",
-    "NULL",
-    "stdin",
-    "asm",
-    "typeof",
-    "M_PI",
-]
-NAMES += ["bool", "true", "unix", "linux", "__x86_64__", "Array", "on_arrays", "head"]
+    *sorted(KEYWORDS), "T", "N", "I", "j", "n", "t", "gemm", "gemmf", "product", "tanh", "expf", "sigmoid", "VECTOR", "main",
+    "kept", "h_old", "h_new", "hs_all", "x", "dh", "é", "a b", "1", "_", "a;b", "forward_steps", "NULL", "stdin", "asm",
+    "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "on_arrays", "head",
+]  # fmt: skip
 
 
 def test_names_that_c_has_a_use_for():
@@ -631,7 +601,9 @@ def test_a_compiler_that_fails(layer, x, failing):
     assert len(caught) == 1
     compiled(x[:, :1])  # no warning any more
     np.testing.assert_array_equal(y.data, tg.compile(layer, target="numpy")(x)[0].data)
-    with pytest.raises(build.BuildError, match=r"the C compiler failed:\nno message, exit code 1\nThe command was: false -O2"):
+    with pytest.raises(
+        build.BuildError, match=r"the C compiler failed:\nno message, exit code 1\nThe command was: false -std"
+    ):
         tg.compile(layer, target="c")(x)
 
 
@@ -653,6 +625,14 @@ def test_rows_that_are_too_long_to_remember(monkeypatch):
     same(softmax, np.ones((2, 2, 1)), (np.ones((2, 15)),))
     with pytest.raises(tg.CompileError, match="what a pass over rows of 16 elements has to remember cannot be written in C"):
         same(softmax, np.ones((2, 2, 1)), (np.ones((2, 16)),))
+
+
+def test_no_sequences_at_all(layer):
+    compiled = tg.compile(layer)
+    y, (h, c) = compiled(tg.Tensor(np.zeros((3, 0, 2)), requires_grad=True))
+    assert (y.shape, h.shape, c.shape) == ((3, 0, 3), (1, 0, 3), (1, 0, 3))
+    assert not any(g.any() for g in grads_of(layer, y.sum()))
+    assert runs_in(compiled) == "numpy"
 
 
 def test_half_precision_runs_in_numpy():

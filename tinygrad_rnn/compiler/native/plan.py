@@ -31,8 +31,7 @@ def fused_stages(rolled: Rolled) -> dict[Node, str]:
     """The stage of every node, in an order in which they can be computed."""
     ahead = set(ordered(rolled.forward_roots()))
     every = ordered(rolled.forward_roots() + rolled.backward_roots())
-    direct = [n for n in every if any(x in rolled.carries for x in n.args)]  # a carry is there during its step only
-    feeds = set(ordered([*rolled.new, *rolled.back, *direct]))
+    feeds = set(ordered([*rolled.new, *rolled.back]))
     found: dict[Node, str] = {}
     for node in every:
         found[node] = fused_stage(node, found, node in ahead, node in feeds)
@@ -65,7 +64,7 @@ def fused_stage(node: Node, found: dict[Node, str], ahead: bool, feeds: bool) ->
 
 
 class Plan:
-    """What both loops compute (`body`), and where it lives: `of` (for all steps), `temporary` (for one), or in no memory."""
+    """What both loops compute (`body`), and where: `temporary` (for a step), `of` (for all steps), or in no memory."""
 
     def __init__(self, rolled: Rolled, staged: dict[Node, str]) -> None:
         self.rolled, self.staged = rolled, staged
@@ -82,7 +81,7 @@ class Plan:
         outside = self.read_outside()
         for node in outside:
             self.keep(node)
-        self.place_states(BACKWARD, rolled.carries, rolled.back, self.carries)  # last: a carry is there for one step only
+        self.place_states(BACKWARD, rolled.carries, rolled.back, self.carries)  # last: a carry is there for a step only
         self.public = (
             {self.of[n].buffer for n in outside} | {*self.states, *self.carries} | {p.buffer for p in self.sums.values()}
         )
@@ -101,7 +100,7 @@ class Plan:
     def place_states(self, loop: str, olds: Iterable[Node], news: Iterable[Node], buffers: Iterable[Buffer]) -> None:
         """States, or the gradients that are carried: what a step is given and what it gives."""
         for old, new, buffer in zip(olds, news, buffers, strict=False):
-            self.of[old] = Place(buffer, old=True)
+            (self.of if loop == FORWARD else self.temporary[loop])[old] = Place(buffer, old=True)
             self.settle(new, Place(buffer), loop)
 
     def settle(self, node: Node, place: Place, loop: str) -> None:
@@ -133,9 +132,9 @@ class Plan:
         if node in self.of:
             return
         root, start, one = view(node)
-        if root is node:
+        if root is node and node.args:
             self.put(node, Place(Buffer(node, True)), self.of)
-        elif len(node.shape) == 2 and not one and self.staged[root] in LOOPS:  # a slice
+        elif root is not node and len(node.shape) == 2 and not one and self.staged[root] in LOOPS:  # a slice
             self.keep(root)
             key = slice(None), slice(start, start + width(node))
             self.of[node] = self.of[root]._replace(views=(*self.of[root].views, ("getitem", key)))
@@ -216,4 +215,4 @@ class Plan:
 
     def place(self, node: Node, loop: str) -> Place | None:
         """Where a value is, if it is in memory."""
-        return self.of.get(node) or self.temporary[loop].get(node)
+        return self.temporary[loop].get(node) or self.of.get(node)
