@@ -4,12 +4,13 @@ A pass is the forward run of one layer over a sequence, from x (T, B, E) to y (T
 random dy: the gradients of sum(y * dy) with respect to all parameters. Everything is float32; weights, x
 and dy are the same for all.
 
-    compiled     tg.compile(layer), which is what this package offers for speed
-    unrolled     the layer itself, with a graph node for each op of each step
-    by-hand      NumPy, with backpropagation through time derived by hand and optimised: the functions of this file
-    torch-loop   PyTorch, the equations in a Python loop over time, as one writes a cell that torch.nn does not have
-    torch-nn     PyTorch, torch.nn.RNN, LSTM and GRU
-    jax-scan     JAX, the equations in jax.lax.scan, with jax.vjp, jitted
+    compiled         tg.compile(layer), which is what this package offers for speed: C, where there is a compiler
+    compiled-numpy   tg.compile(layer, target="numpy"), which is what it is where there is none
+    unrolled         the layer itself, with a graph node for each op of each step
+    by-hand          NumPy, with backpropagation through time derived by hand and optimised: the functions of this file
+    torch-loop       PyTorch, the equations in a Python loop over time, as one writes a cell that torch.nn does not have
+    torch-nn         PyTorch, torch.nn.RNN, LSTM and GRU
+    jax-scan         JAX, the equations in jax.lax.scan, with jax.vjp, jitted
 
 What is not installed is left out: `python -m pip install torch==2.13.0 jax`. Loop, scan and the code by hand compute what
 depends on x alone before the first step, as a careful person would.
@@ -18,11 +19,12 @@ How to read it: microseconds, and beside them a ratio to the fastest row that is
 fast; `by-hand` is one of the others. For the peephole and the layer-norm LSTM, which torch.nn does not have, the ratio is to
 the LSTM in the same row: what a change to a cell costs.
 
-How it is measured: the first pass, in which programs are made and compiled, does not count. Each number is the median of
-several rounds, and each of those the median of the passes in a tenth of a second, at least three. Thread pools steal each
-other's cores, so each contestant runs in processes of its own, while no other does; they take turns, so that a slow minute is
-slow for all. All of it takes two to four minutes, `--rounds 1` a third of that. A laptop on battery, a browser or a second
-benchmark spoils it: run it twice, and believe what comes out twice.
+How it is measured: the first pass, in which programs are made and compiled, does not count; a table of its own has it, with
+C that is compiled then and there (`compiled`), and with what an earlier process has compiled (`from the cache`). Each number
+is the median of several rounds, and each of those the median of the passes in a tenth of a second, at least three. Thread
+pools steal each other's cores, so each contestant runs in processes of its own, while no other does; they take turns, so that
+a slow minute is slow for all. All of it takes three to five minutes, `--rounds 1` a third of that. A laptop on battery, a
+browser or a second benchmark spoils it: run it twice, and believe what comes out twice.
 """
 
 import argparse
@@ -38,12 +40,14 @@ from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 
 import tinygrad_rnn as tg
+from tinygrad_rnn.compiler.native.build import BuildError
 
 SIZES = {"seed": (10, 1, 1, 8), "small": (10, 32, 1, 32), "mid": (50, 32, 64, 128), "large": (100, 64, 128, 256)}  # T, B, E, H
 LAYERS = {
@@ -54,6 +58,8 @@ LAYERS = {
     "layernorm": lambda *sizes, **dtype: tg.nn.Recurrent(tg.nn.zoo.LayerNormLSTMCell(*sizes, **dtype)),
 }
 BUILT_IN, CUSTOM = ("RNN", "LSTM", "GRU"), ("peephole", "layernorm")
+FIRST = {"compiled": "compiled", "from the cache": "compiled", "compiled-numpy": "compiled-numpy"}  # row: contestant
+FIRST_SIZE = "small"
 SECONDS = 0.1  # of passes in a round, for each number
 THREADS = "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "NPROC"  # the last is JAX's
 
@@ -315,6 +321,10 @@ def compiled(kind, layer, x, dy):
     return unrolled(kind, tg.compile(layer), x, dy)
 
 
+def compiled_numpy(kind, layer, x, dy):
+    return unrolled(kind, tg.compile(layer, target="numpy"), x, dy)
+
+
 def by_hand(kind, layer, x, dy):
     weights = [p.numpy() for p in layer.parameters()]
     forward, backward = BY_HAND[kind]
@@ -389,14 +399,15 @@ class Contestant(NamedTuple):
 
 CONTESTANTS = {
     "compiled": Contestant(compiled, BUILT_IN + CUSTOM),
+    "compiled-numpy": Contestant(compiled_numpy, BUILT_IN + CUSTOM),
     "unrolled": Contestant(unrolled, BUILT_IN),
     "by-hand": Contestant(by_hand, BUILT_IN),
     "torch-loop": Contestant(torch_loop, BUILT_IN + CUSTOM, "torch"),
     "torch-nn": Contestant(torch_nn, BUILT_IN, "torch"),
     "jax-scan": Contestant(jax_scan, BUILT_IN, "jax"),
 }
-OURS = ("compiled", "unrolled")
-COLOURS = "#D55E00", "#F0B080", "#999999", "#0072B2", "#56B4E9", "#009E73"  # ours are warm, the others cold
+OURS = ("compiled", "compiled-numpy", "unrolled")
+COLOURS = "#B83200", "#EE8433", "#F6CDA4", "#999999", "#0072B2", "#56B4E9", "#009E73"  # ours are warm, the others cold
 
 
 # -- measuring ---------------------------------------------------------------------------------------------------------------
@@ -414,16 +425,27 @@ def time_of(run, seconds: float = SECONDS) -> float:
     return 1e6 * median(times)
 
 
-def work(name: str, size: str, kinds) -> dict[str, float]:
+def time_of_first(run) -> float:
+    """Microseconds of a first call."""
+    start = time.perf_counter()
+    run()
+    return 1e6 * (time.perf_counter() - start)
+
+
+CLOCKS = {"passes": time_of, "first": time_of_first}
+
+
+def work(name: str, size: str, kinds, clock: str = "passes") -> dict[str, float]:
     """Microseconds of one contestant for each kind: what a worker does."""
-    return {kind: time_of(CONTESTANTS[name].prepare(kind, *problem(kind, size))) for kind in kinds}
+    return {kind: CLOCKS[clock](CONTESTANTS[name].prepare(kind, *problem(kind, size))) for kind in kinds}
 
 
-def ask_worker(name: str, size: str, kinds, threads: int | None = None) -> dict[str, float]:
-    """`work` in a process of its own."""
+def ask_worker(name: str, size: str, kinds, threads: int | None = None, clock: str = "passes", cache: str = ""):
+    """`work` in a process of its own; cache: the folder in which it keeps compiled code, if not the user's."""
     limits = dict.fromkeys(THREADS, str(threads)) if threads else {}
-    command = [sys.executable, __file__, "--worker", "--peers", name, "--sizes", size, "--kinds", *kinds]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | limits)
+    folder = {"XDG_CACHE_HOME": cache} if cache else {}
+    command = [sys.executable, __file__, "--worker", clock, "--peers", name, "--sizes", size, "--kinds", *kinds]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | limits | folder)
     if done.returncode:
         raise RuntimeError(f"speed.py: {name} failed at the size {size}; its process said:\n{done.stderr.strip()}")
     return json.loads(done.stdout)
@@ -438,6 +460,26 @@ def measure(size: str, names, kinds, rounds: int, threads: int | None = None) ->
         for kind, microseconds in ask_worker(name, size, able, threads).items():
             found[kind].setdefault(name, []).append(microseconds)
     return found
+
+
+def measure_first(names, kinds, rounds: int, threads: int | None = None) -> dict[str, dict[str, list[float]]]:
+    """{kind: {row: microseconds of the first pass, in each round}}: a process for each, and an empty cache for each kind."""
+    found: dict[str, dict[str, list[float]]] = {kind: {} for kind in kinds}
+    rows = [(row, name) for row, name in FIRST.items() if name in names]
+    for kind in tg.data.progress([*kinds] * rounds, "programs"):
+        with TemporaryDirectory() as cache:
+            for row, name in rows:
+                microseconds = ask_worker(name, FIRST_SIZE, [kind], threads, "first", cache)[kind]
+                found[kind].setdefault(row, []).append(microseconds)
+    return found
+
+
+def what_compiled_is() -> str:
+    """What programs are written in here."""
+    try:
+        return tg.compile(tg.nn.RNN(1, 1), target="c").source and "C"
+    except BuildError:
+        return "NumPy, since no C compiler works here"
 
 
 # -- showing -----------------------------------------------------------------------------------------------------------------
@@ -457,15 +499,23 @@ def table(size: str, found) -> str:
     for kind in set(found) & set(CUSTOM):
         beside[kind] = {name: median(rounds) / median(lstm[name]) for name, rounds in found[kind].items() if name in lstm}
     T, B, E, H = SIZES[size]
-    lines = [f"{size}: T = {T}, B = {B}, E = {E}, H = {H}", f"{'':10}" + "".join(f"{kind:>19}" for kind in found)]
+    lines = [f"{size}: T = {T}, B = {B}, E = {E}, H = {H}", f"{'':14}" + "".join(f"{kind:>17}" for kind in found)]
     for name in CONTESTANTS:
-        row = f"{name:10}"
+        row = f"{name:14}"
         for kind, by_name in found.items():
             microseconds = f"{median(by_name[name]):,.0f}" if name in by_name else ""
             ratio = f"{beside[kind][name]:.2f}" if name in beside[kind] else ""
-            row += f"{microseconds:>12}{ratio:>7}"
+            row += f"{microseconds:>10}{ratio:>7}"
         if row.split() != [name]:
             lines.append(row.rstrip())
+    return "\n".join(lines)
+
+
+def table_of_first(found) -> str:
+    """The medians of `measure_first`, in milliseconds."""
+    lines = [f"{FIRST_SIZE}: milliseconds of the first pass", f"{'':14}" + "".join(f"{kind:>17}" for kind in found)]
+    for row in next(iter(found.values())):
+        lines.append(f"{row:14}" + "".join(f"{median(by_row[row]) / 1e3:>10,.0f}{'':7}" for by_row in found.values()).rstrip())
     return "\n".join(lines)
 
 
@@ -495,7 +545,9 @@ def draw(found, path: Path):
         axes.set_xticks(range(len(found)), [f"{size} {SIZES[size]}" for size in found])
         axes.spines[["top", "right"]].set_visible(False)
     figure.supylabel("ratio to the fastest that is not ours, which has no bar")
-    figure.legend(bars.values(), bars, loc="outside upper center", ncols=len(bars), frameon=False, handlelength=1)
+    figure.legend(
+        bars.values(), bars, loc="outside upper center", ncols=len(bars), frameon=False, handlelength=0.8, columnspacing=1
+    )
     figure.savefig(path)
 
 
@@ -514,10 +566,10 @@ def main(argv: list[str] | None = None):
     parser.add_argument("--threads", type=positive, help="of each library (default: as many as it takes by itself)")
     parser.add_argument("--figure", type=Path, help="where to draw the ratios, such as speed.svg (default: nowhere)")
     parser.add_argument("--json", type=Path, help="where to keep the microseconds of every round (default: nowhere)")
-    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--worker", choices=CLOCKS, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.worker:
-        print(json.dumps(work(options.peers[0], options.sizes[0], options.kinds)))
+        print(json.dumps(work(options.peers[0], options.sizes[0], options.kinds, options.worker)))
         return
     for path in (options.figure, options.json):
         if path is not None and (path.is_dir() or not path.absolute().parent.is_dir()):
@@ -541,13 +593,19 @@ def main(argv: list[str] | None = None):
     print(f"{os.cpu_count()} cores, {threads}; medians of {options.rounds} rounds")
     if absent:
         print(f"not installed, and left out: {', '.join(absent)}")
+    if "compiled" in able:
+        print(f"compiled is {what_compiled_is()}")
     print("microseconds, and the ratio to the fastest that is not ours; of peephole and layernorm, that to the row's LSTM")
     found = {}
     for size in options.sizes:
         found[size] = measure(size, able, options.kinds, options.rounds, options.threads)
         print("\n" + table(size, found[size]), flush=True)
+    first = {}
+    if set(able) & set(FIRST.values()):
+        first = measure_first(able, options.kinds, options.rounds, options.threads)
+        print("\n" + table_of_first(first), flush=True)
     if options.json is not None:
-        kept = {"versions": versions, "threads": options.threads, "microseconds": found}
+        kept = {"versions": versions, "threads": options.threads, "microseconds": found, "first": first}
         options.json.write_text(json.dumps(kept, indent=1))
     if options.figure is not None:
         draw(found, options.figure)

@@ -3,10 +3,13 @@
 import json
 import re
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import speed
+
+from tinygrad_rnn.compiler.native.build import library
 
 KINDS = [(name, kind) for name, each in speed.CONTESTANTS.items() for kind in each.kinds if name != "unrolled"]
 
@@ -42,6 +45,12 @@ def test_contestants_have_the_unrolled_layers_outputs_and_gradients(name, kind):
         for (parameter, _), ours, its in zip(layer.named_parameters(), grads, theirs, strict=True):
             assert numbers(its).dtype == x.dtype
             np.testing.assert_allclose(numbers(its), ours.numpy(), **tolerance, err_msg=parameter)
+
+
+def test_what_compiled_is_where_no_compiler_works(monkeypatch):
+    monkeypatch.setenv("CC", "no-such-compiler")
+    library.cache_clear()
+    assert speed.what_compiled_is() == "NumPy, since no C compiler works here"
 
 
 @pytest.mark.parametrize("kind", speed.BY_HAND)
@@ -80,6 +89,42 @@ def test_a_worker_that_fails_says_why():
         speed.ask_worker("by-hand", "seed", ["peephole"])
 
 
+def test_a_first_pass_is_timed_alone(monkeypatch):
+    clock = iter([1.0, 1.5])
+    monkeypatch.setattr(speed.time, "perf_counter", lambda: next(clock))
+    calls = []
+    assert speed.time_of_first(lambda: calls.append(1)) == 0.5e6
+    assert len(calls) == 1
+
+
+def test_a_worker_keeps_what_it_compiles_where_it_is_told_to(tmp_path):
+    found = speed.ask_worker("compiled", "seed", ["RNN"], clock="first", cache=str(tmp_path))
+    assert 100 < found["RNN"] < 1e8
+    assert bool([*tmp_path.glob("tinygrad_rnn/*.so")]) == (speed.what_compiled_is() == "C")
+
+
+def test_first_passes_have_an_empty_cache_and_then_the_same(monkeypatch):
+    asked = []
+
+    def ask(name, size, kinds, threads, clock, cache):
+        assert (size, threads, clock) == ("small", 1, "first")
+        assert Path(cache).is_dir()
+        asked.append((name, *kinds, cache))
+        return {kind: len(asked) for kind in kinds}
+
+    monkeypatch.setattr(speed, "ask_worker", ask)
+    found = speed.measure_first(["compiled", "by-hand"], ["LSTM", "peephole"], rounds=2, threads=1)
+    assert found == {
+        "LSTM": {"compiled": [1, 5], "from the cache": [2, 6]},
+        "peephole": {"compiled": [3, 7], "from the cache": [4, 8]},
+    }
+    assert [each[:2] for each in asked[:4:2]] == [("compiled", "LSTM"), ("compiled", "peephole")]
+    assert asked[::2] == asked[1::2]
+    caches = [cache for *_, cache in asked]
+    assert len(set(caches)) == 4
+    assert not any(Path(cache).exists() for cache in caches)
+
+
 def test_contestants_take_turns_at_what_they_can(monkeypatch):
     asked = []
 
@@ -105,15 +150,28 @@ FOUND = {
 }
 TABLE = """\
 seed: T = 10, B = 1, E = 1, H = 8
-                          RNN               LSTM           peephole
-compiled            30   1.52      10,000   1.00      12,500   1.25
-unrolled           900  45.00
-by-hand             40   2.00      10,000   1.00
-jax-scan            20   1.00"""
+                            RNN             LSTM         peephole
+compiled              30   1.52    10,000   1.00    12,500   1.25
+unrolled             900  45.00
+by-hand               40   2.00    10,000   1.00
+jax-scan              20   1.00"""
+FIRST = {
+    "RNN": {"compiled": [70_400.0], "from the cache": [9_000.0]},
+    "LSTM": {"compiled": [90_000.0, 2_000_000.0, 110_400.0], "from the cache": [16_000.0, 15_600.0]},
+}
+TABLE_OF_FIRST = """\
+small: milliseconds of the first pass
+                            RNN             LSTM
+compiled              70              110
+from the cache         9               16"""
 
 
 def test_table():
     assert speed.table("seed", FOUND) == TABLE
+
+
+def test_table_of_first_passes():
+    assert speed.table_of_first(FIRST) == TABLE_OF_FIRST
 
 
 def test_table_without_what_it_compares_with():
@@ -124,25 +182,31 @@ def test_table_without_what_it_compares_with():
 
 def test_script(capsys, tmp_path):
     path = tmp_path / "speed.json"
-    speed.main(f"--sizes seed --kinds LSTM --peers compiled by-hand --rounds 1 --threads 1 --json {path}".split())
+    speed.main(f"--sizes seed --kinds LSTM --peers compiled-numpy by-hand --rounds 1 --threads 1 --json {path}".split())
     out = capsys.readouterr().out
     kept = json.loads(path.read_text())
     assert kept["versions"] == {"numpy": np.__version__}
     by_name = kept["microseconds"]["seed"]["LSTM"]
-    ratio = by_name["compiled"][0] / by_name["by-hand"][0]
+    first = kept["first"]["LSTM"]
+    assert list(first) == ["compiled-numpy"]
+    ratio = by_name["compiled-numpy"][0] / by_name["by-hand"][0]
     assert f"numpy {np.__version__}\n" in out
     assert "1 threads; medians of 1 rounds" in out
-    assert re.search(rf"^compiled +{by_name['compiled'][0]:,.0f} +{ratio:.2f}$", out, re.MULTILINE)
+    assert "compiled is" not in out
+    assert re.search(rf"^compiled-numpy +{by_name['compiled-numpy'][0]:,.0f} +{ratio:.2f}$", out, re.MULTILINE)
+    assert re.search(rf"^compiled-numpy +{first['compiled-numpy'][0] / 1e3:,.0f}$", out, re.MULTILINE)
 
 
 def test_absent_peers_are_named_and_left_out(capsys, monkeypatch):
     monkeypatch.setattr(speed, "find_spec", lambda package: package != "torch")
-    monkeypatch.setattr(speed, "ask_worker", lambda name, size, kinds, threads: dict.fromkeys(kinds, 7.0))
+    monkeypatch.setattr(speed, "ask_worker", lambda name, size, kinds, *_: dict.fromkeys(kinds, 7.0))
     speed.main(["--sizes", "seed", "small", "--kinds", "GRU", "--peers", "torch-loop", "compiled", "by-hand", "torch-nn"])
     out = capsys.readouterr().out
     assert "not installed, and left out: torch\n" in out
     assert "torch-" not in out
-    assert out.count("compiled             7   1.00") == 2
+    assert re.search(r"^compiled is (C|NumPy, since no C compiler works here)$", out, re.MULTILINE)
+    assert "compiled               0\nfrom the cache         0" in out
+    assert out.count("compiled               7   1.00") == 2
 
 
 def test_figure(tmp_path):

@@ -1,4 +1,4 @@
-"""tg.compile: from one step of a cell to NumPy code that runs over time, forward and back.
+"""tg.compile: from one step of a cell to a program in NumPy, or in C, that runs over time, forward and back.
 
 Read it in the order of its work:
 
@@ -10,7 +10,8 @@ Read it in the order of its work:
     schedule.py  what has to be in the loop
     places.py    where values live
     emit.py      the text of the loops; at_once.py: of all around them, over writer.py (names) and text.py (single operations)
-    run.py       a program as an op; self_check.py: is it right?
+    native/      loops in C; from rewrite.py on, in place of NumPy's
+    run.py       a program as an op, and which of the two; self_check.py: is it right?
     layer.py     a layer that runs programs
 
 textbook.py writes the same program plainly, to be read: readable.py (familiar algebra), pairs.py (the gradient of what),

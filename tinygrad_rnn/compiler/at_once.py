@@ -10,7 +10,7 @@ from .aligned import aligned
 from .places import parts
 from .program import CONSTANT, Node, forward, users
 from .roll import Rolled
-from .schedule import AFTER, BEFORE, BETWEEN, LAST, ONCE, OUTPUT, STAGES, WHY
+from .schedule import AFTER, BEFORE, BETWEEN, LAST, ONCE, OUTPUT, STAGES
 from .text import lifted, written
 from .writer import Writer
 
@@ -40,7 +40,7 @@ class AtOnce(Writer):
         outer = self.scope.parent.known if self.scope.parent is not None else {}
         nodes = [n for n in nodes if n not in outer]
         if nodes:
-            self.line(f"# {WHY[stage]}")
+            self.line(f"# {self.why[stage]}")
         joined: dict[Node, tuple[Node, Any]] = {}  # what is a part of a concatenation, computed where it belongs
         if stage in (BETWEEN, AFTER, BEFORE, OUTPUT):
             for whole in nodes:

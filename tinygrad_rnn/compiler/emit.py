@@ -18,7 +18,7 @@ from .at_once import VIEWS, AtOnce
 from .places import Buffer, Place, parts, view_of
 from .program import CONSTANT, Node, elementwise, filled, forward, ordered
 from .roll import Rolled
-from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, WHY, table
+from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, table
 from .text import direct, viewed
 from .writer import Code, Scope
 
@@ -56,12 +56,12 @@ class Emitter(AtOnce):
         body = "\n\n\n".join([*self.functions, forward, backward]).rstrip()
         used = sorted(self.globals.keys() & set(re.findall(r"\w+", body + self.preface())))
         numpys = [name for name in used if getattr(np, name, None) is self.globals[name]]
-        others = [name for name in used if name not in numpys]
-        head = [f'"""{title}"""', "", f"from numpy import {', '.join(numpys)}"] + [self.comment(name) for name in others]
+        others = sorted(self.comment(name) for name in used if name not in numpys)
+        head = [f'"""{title}"""', "", f"from numpy import {', '.join(numpys)}", *others]
         return Code(
             "\n".join(head) + f"\n{self.preface()}\n\n{body}\n",
             {name: self.globals[name] for name in used},
-            table(self.staged),
+            table(self.staged, self.why),
         )
 
     def preface(self) -> str:
@@ -78,7 +78,8 @@ class Emitter(AtOnce):
             text = ", ".join(f"{run[0]} x {len(run)}" for run in runs) if len(runs) < 9 else f"an array {value.shape}"
             rows = f", in {len(value)} row{'s' * (len(value) > 1)}" if same else ""
             return f"# {name}: {text}{rows}" if value.shape else f"# {name}: {value}"
-        return f"# {name}: {getattr(value, '__module__', '')}.{getattr(value, '__qualname__', name)}"
+        module, called = getattr(value, "__module__", ""), getattr(value, "__qualname__", name)
+        return f"from {module} import {name}" if module and called == name else f"# {name}: {module}.{called}"
 
     def forward_way(self) -> str:
         """x and the initial states in; the outputs and the final states out, and what the way back needs."""
@@ -209,7 +210,7 @@ class Emitter(AtOnce):
     def loop(self, loop: str) -> None:
         """One step after the other: forward with states, or back with the gradients that they carry."""
         self.now, self.row_of, self.inner = loop, dict[str, str](), list[str]()
-        self.line(f"# {WHY[loop]}")
+        self.line(f"# {self.why[loop]}")
         for node in self.places.body[loop]:
             self.step(node)
         copies = [(self.spot(place, value), self.value(value), value) for value, place in self.places.copies[loop]]

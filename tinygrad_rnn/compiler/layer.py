@@ -33,10 +33,12 @@ def compile(layer: Recurrent, fallback: str | None = None, target: str | None = 
     `.textbook` (the same, plainly) and `.schedule`.
 
     layer: `Recurrent(cell)` of any cell, so RNN, LSTM and GRU too. One step of the cell is traced, differentiated by the op
-    table, and written as two NumPy functions with a loop over time each: forward, and backpropagation through time. What does
-    not depend on the state leaves the loops.
+    table, and written as two functions with a loop over time each: forward, and backpropagation through time. What does not
+    depend on the state leaves the loops.
     fallback: what to do with a step that cannot become a program, one that looks at values (`if h.sum() > 0:`): None raises
         CompileError at the first call, naming the line; "unrolled" warns once and runs the layer as it is.
+    target: what the loops are written in. "numpy", or "c", which is several times as fast for small layers and needs a C
+        compiler: $CC, cc, gcc or clang. None takes C where there is one and all operations of the step can be written in it.
     """
     return Compiled(layer, fallback, target)
 
@@ -89,7 +91,7 @@ class Compiled(Module):
     def source(self) -> str:
         """The program that ran last, of each layer and direction; before the first call, that for a single sequence.
 
-        NumPy code, with a forward and a backward function.
+        Python code with a forward and a backward function; if their loops are C, it stands before them.
         """
         return self._shown("source")
 

@@ -26,13 +26,12 @@ from .emit import emit
 from .join import joined_products
 from .native.build import BuildError, NoCompilerError
 from .native.emit import emit_c
-from .native.plan import NotInC
 from .native.rows import lowered
 from .rewrite import improved
 from .roll import roll
 from .self_check import check
 from .textbook import textbook
-from .trace import Wanted, advance, trace
+from .trace import CompileError, Wanted, advance, trace
 
 
 def boxed(content: Any) -> Array:
@@ -52,6 +51,7 @@ class Shares(dict[int, Any]):
 
 
 trained = attrgetter("_requires_grad")
+compiler_failed = False  # in this process
 numbers = count()  # of programs, so that each has a file name of its own
 OUTPUT = Op("output", lambda box, index: box[()][0][index], lambda g, out, box, index: Shares({index: g}))
 
@@ -91,7 +91,7 @@ class Rolling:
         self.step, self.title = step, f"{type(cell).__name__} over time, for inputs {wanted.x[0]} a step"
         self.dtypes = [wanted.x[1], *(n.dtype for n in step.new), *(x.dtype for x in self.externals)]
         self.op = Op(f"{type(cell).__name__} over time", self.run, self.run_back, variadic=True, fresh=True)
-        if target is not None or not self.made_in_c():
+        if target is not None or compiler_failed or not self.made_in_c():
             self.make(target or "numpy")
         self.settings = [vars(m) for _, m in cell.named_modules()]  # as they are after a trace, which may leave something
         self.as_traced = [[*settings.values()] for settings in self.settings]
@@ -100,13 +100,15 @@ class Rolling:
         self.deep = [(v, contents(v)) for values in self.as_traced for v in values if contents(v) is not v]
 
     def made_in_c(self) -> bool:
-        """The program in C, if there is a compiler, and if this step can be written so."""
+        """The program in C, if there is a compiler, and if this step can be written so, as the check confirms."""
         try:
             self.make("c")
-        except (NotInC, NoCompilerError):
+        except (CompileError, NoCompilerError):
             return False
         except BuildError as error:
-            warnings.warn(f"compile: {error}; meanwhile NumPy runs it", RuntimeWarning, stacklevel=2)
+            global compiler_failed  # once is enough
+            compiler_failed = True
+            warnings.warn(f"compile: {error}; NumPy runs all programs", RuntimeWarning, stacklevel=2)
             return False
         return True
 

@@ -73,7 +73,7 @@ def stage(node: Node, found: dict[Node, str], feeds_state: set[Node], feeds_carr
     return BACKWARD if node in feeds_carry or not at_once or not node.args else AFTER
 
 
-def table(staged: dict[Node, str]) -> str:
+def table(staged: dict[Node, str], why: dict[str, str]) -> str:
     """The schedule as text: the values of each stage, and why they belong to it."""
     name: dict[Node, str] = {}
     for node in staged:
@@ -84,7 +84,7 @@ def table(staged: dict[Node, str]) -> str:
     for each in STAGES:
         nodes = [n for n, where in staged.items() if where == each and n.args]
         if nodes:
-            lines += ["", f"{each}: {WHY[each]}"] if lines else [f"{each}: {WHY[each]}"]
+            lines += ["", f"{each}: {why[each]}"] if lines else [f"{each}: {why[each]}"]
             lines += [f"    {name[n]:<{width}} = {written(n, name)}" for n in nodes]
     return "\n".join(lines)
 

@@ -14,7 +14,7 @@ import numpy as np
 from .places import Buffer, Place, Places
 from .program import CONSTANT, Node
 from .roll import Rolled
-from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, stages
+from .schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, LAST, ONCE, OUTPUT, WHY, stages
 from .text import viewed
 
 TOOLS = {
@@ -48,6 +48,8 @@ class Scope:
 
 class Writer:
     """What is known about a program while its text is written."""
+
+    why = WHY  # each stage is where it is
 
     def __init__(self, rolled: Rolled) -> None:
         self.rolled = rolled

@@ -23,7 +23,15 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 # The order of additions stays, and so do NaN and infinity; what is given up are errno and floating-point traps.
-FLAGS = ["-O2", "-ftree-vectorize", "-fno-ivopts", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]
+FLAGS = [
+    "-O2",
+    "-ftree-vectorize",
+    "-fno-ivopts",
+    "-fopenmp-simd",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-ffp-contract=fast",
+]
 X86, ARM = ["-march=native", "-mprefer-vector-width=512"], ["-mcpu=native"]
 NATIVE = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}.get(platform.machine(), [])  # this very processor
 SECONDS = 60  # for the compiler

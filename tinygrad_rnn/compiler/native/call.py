@@ -1,4 +1,4 @@
-"""C functions over time as Python calls them: with the number of steps and arrays."""
+"""C functions over time as Python calls them: with the number of steps, that of sequences, and arrays."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .build import blas, library
 from .text import TYPES
 
 DTYPES = {c: np.dtype(name) for name, c in TYPES.items()}
-HEAD = re.compile(r"^void (\w+)\(long T, (.*)\) {", re.M)
+HEAD = re.compile(r"^void (\w+)\(\s*long T, long N,\s+([^)]*?)\s*\) {", re.M)
 ARRAY = f"typedef struct {{ char head[{object.__basicsize__}]; void *data; }} Array;"  # as NumPy's C API has it
 PRODUCTS = {"gemmf": np.float32, "gemm": np.float64}
 
 
 def functions(text: str) -> list[Callable[..., None]]:
-    """The functions `void name(long T, float *a, ...)` of a C text, as functions of a number and arrays."""
+    """The functions `void name(long T, long N, float *a, ...)` of a C text, as functions of two numbers and arrays."""
     starts = [m.start() for m in HEAD.finditer(text)]
     shared, parts = text[: starts[0]], [text[i:j] for i, j in zip(starts, [*starts[1:], len(text)], strict=True)]
     with ThreadPoolExecutor() as pool:  # the compiler runs in processes of its own
@@ -30,18 +30,18 @@ def functions(text: str) -> list[Callable[..., None]]:
 def function(text: str) -> Callable[..., None]:
     """The only function of a C text."""
     name, arguments = HEAD.findall(text)[0]
-    dtypes = [DTYPES[a.split(" *")[0]] for a in arguments.split(", ")]
+    dtypes = [DTYPES[a.split(" *")[0]] for a in re.split(r",\s+", arguments)]
     arrays, data = (", ".join(form.format(i) for i in range(len(dtypes))) for form in ("const Array *a{}", "a{}->data"))
-    entry = f"void on_arrays(long T, {arrays}) {{ {name}(T, {data}); }}"
+    entry = f"void on_arrays(long T, long N, {arrays}) {{ {name}(T, N, {data}); }}"
     found = {gemm: blas(dtype) for gemm, dtype in PRODUCTS.items() if f"(*{gemm})" in text}
     integers = "".join(f"typedef {kind} I;\n" for kind in {kind for _, kind in found.values()})
     made = library("\n".join([integers + text, ARRAY, entry, ""]))
     for gemm, (address, _) in found.items():
         ctypes.c_void_p.in_dll(made, gemm).value = address
     call, contiguous = made.on_arrays, np.ascontiguousarray
-    call.argtypes, call.restype = [ctypes.c_long] + [ctypes.py_object] * len(dtypes), None
+    call.argtypes, call.restype = [ctypes.c_long] * 2 + [ctypes.py_object] * len(dtypes), None
 
-    def called(steps: int, *arrays: Any) -> None:
-        call(steps, *map(contiguous, arrays, dtypes))
+    def called(steps: int, batch: int, *arrays: Any) -> None:
+        call(steps, batch, *map(contiguous, arrays, dtypes))
 
     return called

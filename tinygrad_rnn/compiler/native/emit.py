@@ -6,13 +6,14 @@ A step is a pass over the rows of the batch, a matrix product, a pass, and so on
 from __future__ import annotations
 
 import re
+from textwrap import wrap
 from typing import Any
 
 from ..emit import Emitter
 from ..places import Buffer, Place
 from ..program import CONSTANT, Node
 from ..roll import Rolled
-from ..schedule import BACKWARD, FORWARD
+from ..schedule import BACKWARD, FORWARD, WHY
 from ..writer import Code
 from .call import functions
 from .passes import Pass
@@ -20,7 +21,7 @@ from .plan import NotInC, Plan, fused_stages
 from .rows import view, width
 from .text import KEYWORDS, TAKEN, TYPES, c_file, single
 
-FEW = 1 << 13  # multiplications up to which a call of BLAS costs more than a loop
+WIDEST = 100  # characters of a line of declarations
 
 
 def emit_c(rolled: Rolled, title: str) -> Code:
@@ -32,9 +33,14 @@ class NativeEmitter(Emitter):
     """Turns a program into text: C for the loops, NumPy for the rest."""
 
     places: Plan
+    why = WHY | {
+        FORWARD: "the next state depends on it, or its arguments are at hand there: in the forward loop",
+        BACKWARD: "the gradient that is carried depends on it, or its arguments are at hand there: in the backward loop",
+    }
 
     def __init__(self, rolled: Rolled) -> None:
         super().__init__(rolled)
+        self.batch = rolled.given["x"].shape[0]
         self.loops: list[Loop] = []
         self.memory: dict[Any, Memory] = {}
 
@@ -50,7 +56,7 @@ class NativeEmitter(Emitter):
     def preface(self) -> str:
         """The C, and what makes functions of it."""
         text, names = c_file([loop.text() for loop in self.loops]), ", ".join(loop.name for loop in self.loops)
-        return f'C = r"""\n{text}"""\n[{names}] = functions(C)\n'
+        return f'\nC = r"""\n{text}"""\n[{names}] = functions(C)\n'
 
     def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
         """A loop: a function in C, and its call."""
@@ -63,8 +69,8 @@ class NativeEmitter(Emitter):
         self.loops.append(function)
         for memory in self.memory.values():
             if memory.loop == loop:
-                self.line(f"{memory.name} = empty({memory.size('T')}, {str(memory.dtype)!r})")
-        self.line(f"{name}({', '.join(['T', *function.arguments])})")
+                self.line(f"{memory.name} = empty({memory.size(self.batch)}, {str(memory.dtype)!r})")
+        self.line(f"{name}({', '.join(['T', str(self.batch), *function.arguments])})")
 
     def private(self, buffer: Buffer, loop: str) -> Memory:
         """The memory that has a buffer which only C knows."""
@@ -91,24 +97,38 @@ class Memory:
     def __init__(self, name: str, loop: str, dtype: Any) -> None:
         self.name, self.loop, self.dtype = name, loop, dtype
         self.at: dict[Buffer, int] = {}
-        self.kept = self.once = 0  # elements for each step, and for one
+        self.kept = self.once = 0  # elements for each sequence: of every step, and of one
 
     def add(self, buffer: Buffer) -> None:
         """Room for a buffer."""
         if buffer.stacked:
-            self.at[buffer], self.kept = self.kept, self.kept + buffer.node.size
+            self.at[buffer], self.kept = self.kept, self.kept + width(buffer.node)
         else:
-            self.at[buffer], self.once = self.once, self.once + buffer.node.size
+            self.at[buffer], self.once = self.once, self.once + width(buffer.node)
 
-    def size(self, steps: str, more: int | None = None) -> str:
-        """So many elements, or where a buffer begins that has `more` before it."""
-        more = self.once if more is None else more
-        return " + ".join(([f"{steps} * {self.kept}"] if self.kept else []) + ([str(more)] if more or not self.kept else []))
+    def size(self, batch: int) -> str:
+        """How many elements there are."""
+        return times(str(batch), self.kept, self.once)
 
     def start(self, buffer: Buffer) -> str:
         """Where a buffer begins."""
         at = self.at[buffer]
-        return self.size("T", at) if not buffer.stacked else f"T * {at}" if at else "0"
+        return times("N", at, 0) if buffer.stacked else times("N", self.kept, at)
+
+
+def wrapped(head: str, parts: list[str], tail: str) -> list[str]:
+    """A list on one line, or on several if it is long."""
+    line = f"{head}{', '.join(parts)}{tail}"
+    if len(line) <= WIDEST:
+        return [line]
+    rows = wrap(", ".join(part.replace(" ", "\0") for part in parts), WIDEST - 4, break_long_words=False)
+    return [head, *("    " + row.replace("\0", " ") for row in rows), tail]
+
+
+def times(batch: str, kept: int, once: int) -> str:
+    """batch * (T * kept + once)"""
+    terms = ([f"T * {kept}"] if kept else []) + ([str(once)] if once else [])
+    return f"{batch} * ({' + '.join(terms)})" if len(terms) > 1 else f"{batch} * {terms[0]}" if terms else "0"
 
 
 class Loop:
@@ -116,7 +136,6 @@ class Loop:
 
     def __init__(self, emitter: NativeEmitter, loop: str, name: str) -> None:
         self.emitter, self.plan, self.loop, self.name = emitter, emitter.places, loop, name
-        self.batch = emitter.rolled.given["x"].shape[0]
         self.arguments: list[str] = []  # as Python calls them
         self.parameters: list[str] = []  # as C declares them
         self.taken = {*TAKEN}
@@ -139,7 +158,7 @@ class Loop:
             rows = [n for n in now if n.op != "matmul"]
             copies = [(value, place) for value, place in plan.copies[loop] if when[value] == p]
             if rows or copies:
-                lines += Pass(plan, loop, rows, copies, self.pointer, self.local).lines(self.batch)
+                lines += Pass(plan, loop, rows, copies, self.pointer, self.local).lines()
             lines += [self.product(n) for n in now if n.op == "matmul"]
         return lines
 
@@ -151,7 +170,7 @@ class Loop:
         order = "long t = 0; t < T; t++" if self.loop == FORWARD else "long t = T; t-- > 0;"
         return "\n".join(
             [
-                f"void {self.name}({', '.join(['long T', *self.parameters])}) {{",
+                *wrapped(f"void {self.name}(", ["long T", "long N", *self.parameters], ") {"),
                 *(
                     f"    {TYPES[str(b.dtype)]} *restrict {self.called[b]} = {base} + {m.start(b)};"
                     for b, base, m in self.parts
@@ -201,9 +220,9 @@ class Loop:
         node, emitter = what, self.emitter
         text = emitter.literal(node) if node.op == "constant" else emitter.use(node)
         base = self.argument(node, text, node.dtype)
-        return (
-            base if node.rank == CONSTANT else self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {node.size}")
-        )
+        if node.rank == CONSTANT:
+            return base
+        return self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * N * {width(node)}")
 
     def buffer(self, place: Place) -> str:
         """The pointer to a buffer, or to its row at this step."""
@@ -212,7 +231,7 @@ class Loop:
             base = self.argument(buffer, self.emitter.use(buffer), buffer.dtype)
         else:
             base = self.part(buffer)
-        size, name = buffer.node.size, buffer.name or "s"
+        size, name = f"N * {width(buffer.node)}", buffer.name or "s"
         if buffer.state:
             where = f"{base} + t * {size}" if old else f"{base} + (t + 1) * {size}"
             return self.at_step((buffer, old), f"{name}_old" if old else f"{name}_new", buffer.dtype, where)
@@ -242,11 +261,8 @@ class Loop:
         root, start, _ = view(a)
         left, left_apart = self.matrix(root, start)
         out, out_apart = self.matrix(node)
-        (n, k), m, right, f = a.shape, b.shape[1], self.pointer(b), single(node.dtype)
-        if n * k * m <= FEW:
-            return f"product{f}({n}, {k}, {m}, {left}, {left_apart}, {right}, {out}, {out_apart});"
-        # row-major, neither is transposed; out = 1 * a @ b + 0 * out
-        return f"gemm{f}(101, 111, 111, {n}, {m}, {k}, 1, {left}, {left_apart}, {right}, {m}, 0, {out}, {out_apart});"
+        f, (k, m) = single(node.dtype), b.shape
+        return f"product{f}(N, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"
 
     def matrix(self, node: Node, start: int = 0) -> tuple[str, int]:
         """Where a matrix begins, and how far apart its rows do."""

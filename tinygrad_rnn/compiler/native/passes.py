@@ -115,7 +115,7 @@ class Pass:
 
     # -- text --------------------------------------------------------------------------------------------------------------
 
-    def lines(self, batch: int) -> list[str]:
+    def lines(self) -> list[str]:
         """The pass as C."""
         before, after, found = list[str](), list[str](), list[str]()
         kept = [*(n.shape[-1] for n in self.rows), *(width(n.args[0]) for n in self.at if self.is_sum(n))]
@@ -124,19 +124,19 @@ class Pass:
         for node in self.rows:
             found.append(f"{TYPES[str(node.dtype)]} {self.name(node, '_row')}[{width(node)}];")
         for k, items in enumerate(self.loops):
-            found += self.one(k, items, batch)
+            found += self.one(k, items)
         for node in self.at:
-            if self.is_sum(node) and batch > 1:
+            if self.is_sum(node):
                 wide, here = width(node.args[0]), self.name(node, "_step")
                 before.append(f"{TYPES[str(node.dtype)]} {here}[{wide}] = {{0}};")
                 after.append(f"for (long j = 0; j < {wide}; j++) {self.pointer(self.plan.of[node])}[j] += {here}[j];")
-        return [*before, f"for (long n = 0; n < {batch}; n++) {{", *(f"    {line}" for line in found), "}", *after]
+        return [*before, "for (long n = 0; n < N; n++) {", *(f"    {line}" for line in found), "}", *after]
 
-    def one(self, k: int, items: list[Item], batch: int) -> list[str]:
+    def one(self, k: int, items: list[Item]) -> list[str]:
         """One loop over a row; of a single element, the lines alone."""
         ends = [i for i in items if isinstance(i, Node) and i.op in END]
         head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {END[e.op][0]};" for e in ends]
-        body = [line for item in items for line in self.item(item, k, batch)]
+        body = [line for item in items for line in self.item(item, k)]
         tail = [f"{self.element(place, k)} = {self.name(e)};" for e in ends for place in self.to[e]]
         if self.widths[k] == 1:
             return head + [line.replace("[j]", "[0]") for line in body] + tail  # [j]: of sums over time
@@ -145,15 +145,14 @@ class Pass:
             head.append("#pragma omp simd" + (f" reduction(+:{sums})" if sums else ""))
         return [*head, f"for (long j = 0; j < {self.widths[k]}; j++) {{", *(f"    {line}" for line in body), "}", *tail]
 
-    def item(self, item: Item, k: int, batch: int) -> list[str]:
+    def item(self, item: Item, k: int) -> list[str]:
         """The lines of an item."""
         if isinstance(item, tuple):
             return [f"{self.element(item[1], k)} = {self.text(item[0], k)[0]};"]
         if item.op in END:
             return [END[item.op][1].format(self.name(item), self.text(item.args[0], k)[0]) + ";"]
         if self.is_sum(item):
-            to = f"{self.name(item, '_step') if batch > 1 else self.pointer(self.plan.of[item])}[j]"
-            return [f"{to} += {' * '.join(self.held(x, k) for x in item.args)};"]
+            return [f"{self.name(item, '_step')}[j] += {' * '.join(self.held(x, k) for x in item.args)};"]
         if self.inlined(item):
             return []
         kind = TYPES[str(item.dtype)].replace("unsigned char", "int")

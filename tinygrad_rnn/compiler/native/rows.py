@@ -122,6 +122,10 @@ def simpler(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None
     if op in ("np.max", "np.min") and isinstance(node.params.get("axis"), int) and node.params.keys() <= {"axis", "keepdims"}:
         params = {"axis": (node.params["axis"] % len(x.shape),), "keepdims": bool(node.params.get("keepdims", False))}
         return make(op[3:], x, **params)
+    if op == "np.nan_to_num" and x.dtype.kind == "f":
+        first, *others = map(node.params.get, ("nan", "posinf", "neginf"))
+        finite = make("np.less", make("abs", x), program.constant(np.inf))
+        return make("where", finite, x, program.constant(first)) if others == [first, first] else None
     if op == "scatter" and len(node.shape) == 2:
         return among_zeros(program, node, args)
     if op == "relu":

@@ -39,11 +39,26 @@ KEYWORDS = {
     "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct",
     "switch", "typedef", "union", "unsigned", "void", "volatile", "while",
 }  # fmt: skip
-TAKEN = {"I", "T", "VECTOR", "j", "main", "n", "t", *(name + f for f in ("f", "") for name in ("gemm", "product", *LIBRARY))}
+TAKEN = {
+    "I",
+    "N",
+    "T",
+    "VECTOR",
+    "j",
+    "main",
+    "n",
+    "t",
+    *(name + f for f in ("f", "") for name in ("gemm", "product", *LIBRARY)),
+}
 
 SIGMOID = "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }}\n"
-PRODUCT = """// out = a @ b, for a (n, k) and b (k, m); rows of a and out begin so far apart
+PRODUCT = """void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm
+// out = a @ b, for a (n, k) and b (k, m); the rows of a and of out begin so far apart
 static inline void product{f}(long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart) {{
+    if (n * k * m > 1024) {{  // multiplications, for which a call pays
+        gemm{f}(101, 111, 111, n, m, k, 1, a, apart, b, m, 0, out, out_apart);  // rows first, none turned
+        return;
+    }}
     for (long i = 0; i < n; i++) {{
         for (long j = 0; j < m; j++) out[i * out_apart + j] = 0;
         for (long l = 0; l < k; l++) {{
@@ -53,7 +68,6 @@ static inline void product{f}(long n, long k, long m, const {c} *a, long apart, 
     }}
 }}
 """
-GEMM = "void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm\n"
 
 
 def single(dtype: Any) -> str:
@@ -81,6 +95,6 @@ def c_file(functions: list[str]) -> str:
         for name in sorted(set(LIBRARY) - {"sigmoid"}):
             if name + f in called:
                 head += f"VECTOR {c} {name}{f}({c}{f', {c}' * (name in ('atan2', 'hypot', 'pow'))});\n"
-        for name, text in (("sigmoid", SIGMOID), ("product", PRODUCT), ("gemm", GEMM)):
+        for name, text in (("sigmoid", SIGMOID), ("product", PRODUCT)):
             head += text.format(c=c, f=f, s=s) if name + f in called else ""
     return f"{head}\n{body}"
