@@ -7,7 +7,7 @@ The data and the network are the same: tanh, 32 units, one score after the last 
 - recurrent weights that begin as an orthogonal matrix (Saxe et al. 2014).
 
 Expected after 20 epochs (seeds 0 to 4): correct on 96.9 to 97.5 % of 1,000 sequences never seen, where the tutorial's recipe
-gets 89.4 to 90.6 %. It is quicker, too: 640 updates on batches, in a third of a second, for 20,000 on single sequences.
+gets 89.4 to 90.6 %. It is quicker, too: 640 updates on batches, in a quarter of a second, for 20,000 on single sequences.
 """
 
 import argparse
