@@ -164,7 +164,8 @@ def test_adding_is_learnt_over_eight_steps():
 def test_adding_in_full():
     errors = {name: points[-1][1] for name, points in adding.run(0).items()}
     assert errors.pop("Elman") > 0.15
-    assert max(errors.values()) < 0.03, errors
+    assert errors.pop("IndRNN") < 0.1  # it jumps about
+    assert max(errors.values()) < 0.005, errors
 
 
 # -- seed_classifier_adam ----------------------------------------------------------------------------------------------------

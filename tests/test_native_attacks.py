@@ -141,9 +141,9 @@ def test_slices_without_columns():
 
 def test_a_batch_without_sequences_is_left_to_numpy():
     layer = nn.Recurrent(Written(lambda c, x, h: c.n(x, h)))
-    agree(layer, np.zeros((4, 0, 3)))
-    with pytest.raises(CompileError, match=r"an input of shape \(0, 3\) cannot be written in C"):
-        tg.compile(layer, target="c")(tg.Tensor(np.zeros((4, 0, 3))))
+    compiled = tg.compile(layer, target="c")
+    agree(layer, np.zeros((4, 0, 3)), compiled=compiled)
+    assert "functions(C)" not in compiled.source
 
 
 @pytest.mark.parametrize("target", ["c", "numpy"])

@@ -91,6 +91,8 @@ class Rolling:
         self.step, self.title = step, f"{type(cell).__name__} over time, for inputs {wanted.x[0]} a step"
         self.dtypes = [wanted.x[1], *(n.dtype for n in step.new), *(x.dtype for x in self.externals)]
         self.op = Op(f"{type(cell).__name__} over time", self.run, self.run_back, variadic=True, fresh=True)
+        if 0 in wanted.x[0]:  # nothing to compute
+            target = "numpy"
         if target is not None or compiler_failed or not self.made_in_c():
             self.make(target or "numpy")
         self.settings = [vars(m) for _, m in cell.named_modules()]  # as they are after a trace, which may leave something

@@ -54,7 +54,7 @@ def library(text: str) -> ctypes.CDLL:
     Raises NoCompilerError where there is none ($CC, else cc, gcc or clang), and BuildError when it fails.
     """
     command = _compiler()
-    programs = [Path(path).resolve() for word in command if os.path.isfile(path := shutil.which(word) or word)]
+    programs = [Path(found).resolve() for word in command if os.path.isfile(found := shutil.which(word) or word)]
     text = _without_missing(text)
     attempts = _attempts(any("clang" in path.name for path in programs))
     versions = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in programs]

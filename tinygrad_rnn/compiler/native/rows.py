@@ -13,6 +13,7 @@ from ...ops import basic
 from ..norms import deviation, expanded
 from ..program import CONSTANT, NORMS, Node, Program, elementwise, filled, ordered, users
 from ..rebuild import everywhere, rebuilt, roots
+from ..roll import turned
 from ..trace import Step, plain_key
 from .text import ARITHMETIC, END, LOGIC, TYPES
 
@@ -126,8 +127,8 @@ def simpler(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None
         first, *others = map(node.params.get, ("nan", "posinf", "neginf"))
         finite = make("np.less", make("abs", x), program.constant(np.inf))
         return make("where", finite, x, program.constant(first)) if others == [first, first] else None
-    if op == "scatter" and len(node.shape) == 2:
-        return among_zeros(program, node, args)
+    if op == "scatter" and len(node.shape) == 2 and not any(y.op == "matmul" and turned(y.args[0]) for y in args):
+        return among_zeros(program, node, args)  # but not the gradient of a weight, which is summed over time first
     if op == "relu":
         return make("maximum", x, program.constant(0))
     if op == "clip":
