@@ -308,9 +308,7 @@ def lstm(x, h, c, w, u, b):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize(
-    ("steps", "batch", "width"), [(3, 2, 2), (1, 2, 3), (3, 1, 3), (2, 1, 1), (1, 3, 1), (2, 2, 17)]
-)
+@pytest.mark.parametrize(("steps", "batch", "width"), [(3, 2, 2), (1, 2, 3), (3, 1, 3), (2, 1, 1), (1, 3, 1), (2, 2, 17)])
 def test_sizes(steps, batch, width, dtype):
     rng = np.random.default_rng(0)
     weights = {"w": rng.normal(size=(4 * width, 2)), "u": rng.normal(size=(4 * width, width)), "b": rng.normal(size=4 * width)}
