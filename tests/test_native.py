@@ -14,7 +14,7 @@ from conftest import needs_compiler
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.compiler.native import build
+from tinygrad_rnn.compiler.native import build, passes
 from tinygrad_rnn.compiler.native.text import ELEMENT, END, KEYWORDS
 
 pytestmark = [needs_compiler, pytest.mark.filterwarnings("error")]
