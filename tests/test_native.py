@@ -308,9 +308,7 @@ def lstm(x, h, c, w, u, b):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize(
-    ("steps", "batch", "width"), [(3, 2, 2), (1, 2, 3), (3, 1, 3), (2, 1, 1), (1, 3, 1), (2, 2, 17)]
-)
+@pytest.mark.parametrize(("steps", "batch", "width"), [(3, 2, 2), (1, 2, 3), (3, 1, 3), (2, 1, 1), (1, 3, 1), (2, 2, 17)])
 def test_sizes(steps, batch, width, dtype):
     rng = np.random.default_rng(0)
     weights = {"w": rng.normal(size=(4 * width, 2)), "u": rng.normal(size=(4 * width, width)), "b": rng.normal(size=4 * width)}
@@ -626,12 +624,19 @@ def test_a_step_that_c_cannot_have(x):
     assert runs_in(compiled) == "numpy"
 
 
-def test_rows_that_are_too_long_to_remember(monkeypatch):
+@pytest.mark.parametrize(
+    ("step", "weights"),
+    [
+        (lambda x, h: np.exp(h) / np.exp(h).sum(axis=1, keepdims=True) + x, ()),
+        (lambda x, h, b: np.tanh(h * b) + x, ("b",)),  # whose gradient is summed row by row
+    ],
+    ids=["a row", "a sum"],
+)
+def test_rows_that_are_too_long_to_remember(step, weights, monkeypatch):
     monkeypatch.setattr(passes, "STACK", 15)
-    softmax = lambda x, h: np.exp(h) / np.exp(h).sum(axis=1, keepdims=True) + x  # noqa: E731
-    same(softmax, np.ones((2, 2, 1)), (np.ones((2, 15)),))
+    same(step, np.ones((2, 2, 1)), (np.ones((2, 15)),), {name: np.ones(15) for name in weights})
     with pytest.raises(tg.CompileError, match="what a pass over rows of 16 elements has to remember cannot be written in C"):
-        same(softmax, np.ones((2, 2, 1)), (np.ones((2, 16)),))
+        same(step, np.ones((2, 2, 1)), (np.ones((2, 16)),), {name: np.ones(16) for name in weights})
 
 
 def test_no_sequences_at_all(layer):
