@@ -142,3 +142,12 @@ def test_a_batch_without_sequences_is_left_to_numpy():
     compiled = tg.compile(layer, target="c")
     agree(layer, np.zeros((4, 0, 3)), compiled=compiled)
     assert "functions(C)" not in compiled.source
+
+
+@pytest.mark.parametrize("target", ["c", "numpy"])
+def test_a_sum_over_time_of_a_carry_of_one_element(target):
+    def step(c, x, state):
+        return np.tanh(c.own(x)), 0.3 * state[1] + 0.7 * (np.tanh(state[0]) - c.square)
+
+    layer, rng = nn.Recurrent(Written(step, (1, 1))), np.random.default_rng(0)
+    agree(layer, rng.normal(size=(4, 1, 3)), states(layer, rng, 1), tg.compile(layer, target=target))

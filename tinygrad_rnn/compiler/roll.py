@@ -92,7 +92,7 @@ def total(program: Program, reading: Mapping[Node, list[Node]], g: Node) -> Node
         if g.params["keepdims"]:
             node = make("reshape", node, shape=g.shape)
     else:
-        node = make("total", g, axes=())
+        node = make("total", kept(program, g), axes=())
     if node.name is None and node.args:
         node.name = g.name
     return node
