@@ -255,7 +255,7 @@ INDICES = {  # of a state three wide, and x two wide
     "the product of a slice": lambda x, h, V: np.tanh(h[:, 1:] @ V) + 0.5 * (h[:, :2] @ V),
     "the product of a column": lambda x, h, V: np.tanh(h[:, 2:] @ V[:1] + x[:, :1] @ V[1:]),
     "a column of each row": lambda x, h, B: np.tanh(h * h[:, 1:2] + B),
-    "elements as rows of numbers": lambda x, h, W: np.tanh(h @ W) * (h[:, 0] * h[:, 2] + x[:, 1]).reshape(-1, 1),
+    "elements as rows of numbers": lambda x, h, W: np.tanh(h @ W) * (h[:, 0] * h[:, -1] + x[:, 1]).reshape(-1, 1),
     "one number a row": lambda x, h, W: np.tanh(h @ W) * x[:, :1] + h.mean(axis=1, keepdims=True) * x[:, 1:],
     "joined": lambda x, h, U: (lambda z: np.tanh(z[:, :3] * z[:, 3:]))(joined(h, x, h[:, 1:2] * x[:, :1]) * U[0]),
     "joined and read apart": lambda x, h, W: (lambda z: np.tanh(z @ W) + z[:, :1] * z)(joined(np.sin(h[:, :1]), x * h[:, 1:])),
@@ -337,6 +337,13 @@ def test_products_that_blas_makes(dtype):
     tolerance = 1e-12 if dtype == np.float64 else 2e-5
     for found, wanted in ((y, hs), (leaf.grad, dx), (layer.weight_hh_l0.grad, du)):
         np.testing.assert_allclose(found.data, wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_products_that_blas_makes_of_slices_and_in_them():
+    rng = np.random.default_rng(0)
+    weights = {"V": rng.normal(size=(32, 38)) / 8, "W": rng.normal(size=(40, 40)) / 8}
+    step = lambda x, h, V, W: np.tanh(joined(x, h[:, 8:] @ V) @ W)  # noqa: E731
+    same(step, rng.normal(size=(2, 3, 2)), (rng.normal(size=(3, 40)),), weights)
 
 
 def test_states_of_two_dtypes():

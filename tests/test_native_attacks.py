@@ -1,16 +1,15 @@
 """Cells and calls that programs in C once got wrong."""
 
-import shutil
-
 import numpy as np
 import pytest
+from conftest import needs_compiler
 from test_compile_cells import Written, agree, states
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.compiler.trace import CompileError
 
-pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
+pytestmark = needs_compiler
 
 
 def in_c(step, size=2, batch=5, **options):
