@@ -159,17 +159,21 @@ class Places:
             inner, back = unjoined(whole)
             if inner is not None and view_of(whole) is None:
                 if whole not in self.of and self._free(inner, loop):
-                    stored = any(self.base.get(x, x) in self.stored for x in (whole, inner, *whole.args))
+                    stored = any(map(self._holds_stored, (whole, inner, *whole.args)))
                     self.of[whole] = Place(Buffer(whole, stored))
                     self.of[inner] = Place(self.of[whole].buffer, back)
                 continue
             if whole.op not in ("concatenate", "stack") or (whole in self.of and self.of[whole].old):
                 continue
             if whole not in self.of:
-                stored = any(self.base.get(x, x) in self.stored for x in (whole, *whole.args))
-                self.of[whole] = Place(Buffer(whole, stored))
+                self.of[whole] = Place(Buffer(whole, self._holds_stored(whole)))
             for key, part in parts(whole):
                 self._settle_part(part, self.of[whole], key, loop)
+
+    def _holds_stored(self, whole: Node) -> bool:
+        """Is a concatenation, or anything that it is made of and that lives in it, read outside of its loop?"""
+        inside = whole.args if whole.op in ("concatenate", "stack") else ()
+        return self.base.get(whole, whole) in self.stored or any(map(self._holds_stored, inside))
 
     def _settle_part(self, part: Node, whole: Place, key: Any, loop: str) -> None:
         place = Place(whole.buffer, (*whole.views, ("getitem", key)))
