@@ -151,3 +151,11 @@ def test_a_sum_over_time_of_a_carry_of_one_element(target):
 
     layer, rng = nn.Recurrent(Written(step, (1, 1))), np.random.default_rng(0)
     agree(layer, rng.normal(size=(4, 1, 3)), states(layer, rng, 1), tg.compile(layer, target=target))
+
+
+def test_products_are_rounded_before_they_are_added():
+    def signs(c, x, h):
+        same = h + 0 * x[:, :2]
+        return np.where(h * h - same * same >= 0, 1.0, -1.0) * c.n(x, h)
+
+    in_c(signs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import linecache
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import count
@@ -88,9 +89,10 @@ class Rolling:
         self.zeros = tuple(np.zeros(shape, dtype) for shape, dtype in wanted.states)
         self.outputs, self.reverse = len(step.outputs), name.endswith("_reverse")
         self.extra_names = [n for n in step.given if n == "mask" or n == "real" or n.startswith("zone")]
-        self.step, self.title = step, f"{type(cell).__name__} over time, for inputs {wanted.x[0]} a step"
+        kind = re.sub(r"\W", "_", type(cell).__name__)
+        self.step, self.title = step, f"{kind} over time, for inputs {wanted.x[0]} a step"
         self.dtypes = [wanted.x[1], *(n.dtype for n in step.new), *(x.dtype for x in self.externals)]
-        self.op = Op(f"{type(cell).__name__} over time", self.run, self.run_back, variadic=True, fresh=True)
+        self.op = Op(f"{kind} over time", self.run, self.run_back, variadic=True, fresh=True)
         if 0 in wanted.x[0]:  # nothing to compute
             target = "numpy"
         if target is not None or compiler_failed or not self.made_in_c():

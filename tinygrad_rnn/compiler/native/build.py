@@ -27,7 +27,7 @@ from numpy.typing import DTypeLike
 # it compiles a tenth sooner what is as fast.
 FLAGS = [
     "-std=c11", "-O2", "-ftree-vectorize", "-fno-ivopts", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
-    "-ffp-contract=fast",
+    "-ffp-contract=off",
 ]  # fmt: skip
 X86, ARM = ["-march=native", "-mprefer-vector-width=512"], ["-mcpu=native"]
 NATIVE = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}.get(platform.machine(), [])  # this very processor

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from .build import blas, library
+from .build import BuildError, blas, library
 from .text import TYPES
 
 DTYPES = {c: np.dtype(name) for name, c in TYPES.items()}
@@ -23,8 +23,14 @@ def functions(text: str) -> list[Callable[..., None]]:
     """The functions `void name(long T, long N, float *a, ...)` of a C text, as functions of two numbers and arrays."""
     starts = [m.start() for m in HEAD.finditer(text)]
     shared, parts = text[: starts[0]], [text[i:j] for i, j in zip(starts, [*starts[1:], len(text)], strict=True)]
-    with ThreadPoolExecutor() as pool:  # the compiler runs in processes of its own
-        return list(pool.map(lambda part: function(shared + part), parts))
+    texts = [shared + part for part in parts]
+    try:
+        with ThreadPoolExecutor() as pool:  # the compiler runs in processes of its own
+            return list(pool.map(function, texts))
+    except BuildError:
+        raise
+    except RuntimeError:  # the interpreter ends, and starts no threads any more
+        return list(map(function, texts))
 
 
 def function(text: str) -> Callable[..., None]:

@@ -16,7 +16,7 @@ from ..roll import Rolled
 from ..schedule import BACKWARD, FORWARD, WHY
 from ..writer import Code
 from .call import functions
-from .passes import Pass
+from .passes import Pass, Row
 from .plan import NotInC, Plan, fused_stages
 from .rows import view, width
 from .text import KEYWORDS, TAKEN, TYPES, c_file, single
@@ -98,21 +98,26 @@ class Memory:
         self.name, self.loop, self.dtype = name, loop, dtype
         self.at: dict[Buffer, int] = {}
         self.kept = self.once = 0  # elements for each sequence: of every step, and of one
+        self.rows = 0  # elements of rows
 
     def add(self, buffer: Buffer) -> None:
         """Room for a buffer."""
-        if buffer.stacked:
+        if isinstance(buffer, Row):
+            self.at[buffer], self.rows = self.rows, self.rows + buffer.node.shape[-1]
+        elif buffer.stacked:
             self.at[buffer], self.kept = self.kept, self.kept + width(buffer.node)
         else:
             self.at[buffer], self.once = self.once, self.once + width(buffer.node)
 
     def size(self, batch: int) -> str:
         """How many elements there are."""
-        return times(str(batch), self.kept, self.once)
+        return added(times(str(batch), self.kept, self.once), str(self.rows))
 
     def start(self, buffer: Buffer) -> str:
         """Where a buffer begins."""
         at = self.at[buffer]
+        if isinstance(buffer, Row):
+            return added(times("N", self.kept, self.once), str(at))
         return times("N", at, 0) if buffer.stacked else times("N", self.kept, at)
 
 
@@ -123,6 +128,11 @@ def wrapped(head: str, parts: list[str], tail: str) -> list[str]:
         return [line]
     rows = wrap(", ".join(part.replace(" ", "\0") for part in parts), WIDEST - 4, break_long_words=False)
     return [head, *("    " + row.replace("\0", " ") for row in rows), tail]
+
+
+def added(*terms: str) -> str:
+    """a + b, without zeros"""
+    return " + ".join(term for term in terms if term != "0") or "0"
 
 
 def times(batch: str, kept: int, once: int) -> str:
@@ -172,7 +182,7 @@ class Loop:
             [
                 *wrapped(f"void {self.name}(", ["long T", "long N", *self.parameters], ") {"),
                 *(
-                    f"    {TYPES[str(b.dtype)]} *restrict {self.called[b]} = {base} + {m.start(b)};"
+                    f"    {TYPES[str(b.dtype)]} *restrict {self.called[b]} = {added(base, m.start(b))};"
                     for b, base, m in self.parts
                 ),
                 *(f"    for (long j = 0; j < {wide}; j++) {name}[j] = 0;" for name, wide in sums),
@@ -248,7 +258,7 @@ class Loop:
             memory = self.emitter.private(buffer, self.loop)
             key = memory.loop, memory.dtype
             base = self.argument(key, self.emitter.use(key), buffer.dtype)
-            self.called[buffer] = self.local(buffer.node, "_all" * buffer.stacked)
+            self.called[buffer] = self.local(buffer.node, "_row" if isinstance(buffer, Row) else "_all" * buffer.stacked)
             self.parts.append((buffer, base, memory))
         return self.called[buffer]
 
@@ -261,8 +271,8 @@ class Loop:
         root, start, _ = view(a)
         left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)
         out, out_apart = self.matrix(node)
-        f, (k, m) = single(node.dtype), b.shape
-        return f"product{f}(N, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"
+        f, (k, m), n = single(node.dtype), b.shape, "N" if self.emitter.batch > 1 else "1"
+        return f"product{f}({n}, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"
 
     def matrix(self, node: Node, start: int = 0) -> tuple[str, int]:
         """Where a matrix begins, and how far apart its rows do."""

@@ -13,13 +13,19 @@ import numpy as np
 
 from ..places import Buffer, Place, parts
 from ..program import Node, elementwise, promoted
-from .plan import NotInC, Plan
+from .plan import Plan
 from .rows import View, same_number, view, width
 from .text import ELEMENT, END, TYPES, number, single
 
-STACK = 1 << 15  # elements that a function may have on its stack
 Item = Node | tuple[Node, Place]  # a value to compute, or one to copy to a place
 Pointer = Callable[[Node | Place], str]
+
+
+class Row(Buffer):
+    """Memory for one row, or for what is summed over the rows of a step."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node, False)
 
 
 class Pass:
@@ -42,7 +48,7 @@ class Pass:
         self.loops: list[list[Item]] = []
         self.at: dict[Node, int] = {}  # the loop in which a value is computed
         self.to: dict[Node, list[Place]] = {}  # where it is written
-        self.rows: dict[Node, Place] = {}  # memory for one row, of what a later loop reads
+        self.rows: dict[Node, Place] = {}  # for what a later loop reads of a row, and for sums over time: those of one step
         self.names: dict[Any, str] = {}
         self.inside: dict[Node, int] = {}  # how often a value is read in the loop that computes it
         for node in nodes:
@@ -52,6 +58,8 @@ class Pass:
                 self.at[node] = self.enter(node, node.args, width(node.args[0] if self.is_end(node) else node))
                 place = plan.place(node, loop)
                 self.to[node] = [place] if place is not None and not self.is_sum(node) else []
+                if self.is_sum(node):
+                    self.rows[node] = Place(Row(node))
         for value, place in copies:
             self.copy(value, place)
         for k, items in enumerate(self.loops):
@@ -88,7 +96,7 @@ class Pass:
         """A concatenation: each part is written to its place in it."""
         place = self.plan.place(node, self.loop)
         if place is None:
-            place = self.rows[node] = Place(Buffer(node, False))
+            place = self.rows[node] = Place(Row(node))
         ends = [self.copy(part, place._replace(views=(*place.views, ("getitem", key)))) for key, part in parts(node)]
         self.at[node] = max(ends)
 
@@ -108,7 +116,7 @@ class Pass:
         if self.at[root] == k and same_element(seen, self.widths[k]):
             self.inside[root] = self.inside.get(root, 0) + times
         elif width(root) > 1 and root not in self.rows and self.plan.place(root, self.loop) is None:
-            self.rows[root] = Place(Buffer(root, False))
+            self.rows[root] = Place(Row(root))
             self.to[root].append(self.rows[root])
         elif width(root) == 1:
             self.inside[root] = 2
@@ -118,18 +126,13 @@ class Pass:
     def lines(self) -> list[str]:
         """The pass as C."""
         before, after, found = list[str](), list[str](), list[str]()
-        kept = [*(n.shape[-1] for n in self.rows), *(width(n.args[0]) for n in self.at if self.is_sum(n))]
-        if sum(kept) > STACK:
-            raise NotInC(f"what a pass over rows of {max(kept)} elements has to remember")
-        for node in self.rows:
-            found.append(f"{TYPES[str(node.dtype)]} {self.name(node, '_row')}[{width(node)}];")
         for k, items in enumerate(self.loops):
             found += self.one(k, items)
         for node in self.at:
             if self.is_sum(node):
-                wide, here = width(node.args[0]), self.name(node, "_step")
-                before.append(f"{TYPES[str(node.dtype)]} {here}[{wide}] = {{0}};")
-                after.append(f"for (long j = 0; j < {wide}; j++) {self.pointer(self.plan.of[node])}[j] += {here}[j];")
+                head, here = f"for (long j = 0; j < {node.shape[-1]}; j++)", self.pointer(self.rows[node])
+                before.append(f"{head} {here}[j] = 0;")
+                after.append(f"{head} {self.pointer(self.plan.of[node])}[j] += {here}[j];")
         return [*before, "for (long n = 0; n < N; n++) {", *(f"    {line}" for line in found), "}", *after]
 
     def one(self, k: int, items: list[Item]) -> list[str]:
@@ -152,7 +155,7 @@ class Pass:
         if item.op in END:
             return [END[item.op][1].format(self.name(item), self.text(item.args[0], k)[0]) + ";"]
         if self.is_sum(item):
-            return [f"{self.name(item, '_step')}[j] += {' * '.join(self.held(x, k) for x in item.args)};"]
+            return [f"{self.pointer(self.rows[item])}[j] += {' * '.join(self.held(x, k) for x in item.args)};"]
         if self.inlined(item):
             return []
         kind = TYPES[str(item.dtype)].replace("unsigned char", "int")
@@ -198,8 +201,8 @@ class Pass:
         for _, key in where.views if isinstance(where, Place) else ():
             start += key[1].start or 0
         column = str(start) if one or self.widths[k] == 1 else f"{start} + j" if start else "j"
-        if node in self.rows and isinstance(where, Place) and where.buffer is self.rows[node].buffer:
-            return f"{self.name(node, '_row')}[{column}]"
+        if isinstance(where, Place) and isinstance(where.buffer, Row):
+            return f"{self.pointer(where)}[{column}]"
         if isinstance(where, Node) and where.rank == 0 and (len(node.shape) < 2 or node.shape[0] == 1):
             return f"{self.pointer(where)}[{column}]"
         wide = width(node)
