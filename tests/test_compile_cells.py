@@ -175,9 +175,9 @@ TWO = {  # of states (2, 2)
 
 
 NOT_IN_C = {
-    "a column of the mean", "a list as index", "a mask as index", "a number at each step", "cumsum", "einsum", "flat",
+    "a list as index", "a mask as index", "a number at each step", "cumsum", "einsum", "flat",
     "mean of everything", "over the batch", "pad and tile", "prod", "product with a vector", "products of three axes",
-    "reductions", "repeat", "reversed", "reversed input", "slots", "stack", "sum of everything", "transposed",
+    "repeat", "reversed", "reversed input", "slots", "stack", "sum of everything", "transposed",
 }  # fmt: skip
 
 

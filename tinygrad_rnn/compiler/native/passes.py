@@ -218,4 +218,4 @@ class Pass:
 
 def same_element(seen: View, wide: int) -> bool:
     """Does a loop of this width read of a value, as it computes it, the very element?"""
-    return width(seen.root) == wide and not seen.start and elementwise(seen.root) and (wide == 1 or not seen.one)
+    return width(seen.root) == wide and elementwise(seen.root) and (wide == 1 or not seen.one)
