@@ -186,6 +186,8 @@ MORE_ENDS = {
     "variance": lambda a: a / (np.var(a, axis=1, keepdims=True) + 1),
     "softmax": lambda a: (lambda e: e / e.sum(axis=1, keepdims=True))(np.exp(a - a.max(axis=1, keepdims=True))),
     "of a piece": lambda a: a * a[:, 1:4].sum(axis=1, keepdims=True) - a[:, 2:].max(axis=1, keepdims=True),
+    "of the larger": lambda a: a * np.maximum(a, -0.5 * a).max(axis=1, keepdims=True),
+    "of the smaller": lambda a: a * np.minimum(a, -0.5 * a).min(axis=1, keepdims=True),
     "of what it is of": lambda a: a * (a * a.sum(axis=1, keepdims=True)).max(axis=1, keepdims=True),
 }
 
@@ -201,6 +203,24 @@ def test_sums_and_the_like(dtype, monkeypatch):
         dtype=dtype,
     )
     assert ENDS.keys() <= written
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a - b - c", "a - (b - c)", "a - b * c", "(a - b) * c", "a / b * c", "a / (b * c)", "a * (b / c)", "exp(a - b) - c"],
+)
+def test_parentheses(text):
+    """No more than C needs to compute the same."""
+
+    def step(x, h):
+        names = {name: named(f(h + x), name) for name, f in (("a", np.sin), ("b", np.cosh), ("c", np.exp))}
+        return np.tanh(eval(text, {"exp": np.exp}, names))
+
+    layer, x = nn.Recurrent(Cell(step, 2)), np.random.default_rng(0).normal(size=(3, 2, 2))
+    compiled = tg.compile(layer, target="c")
+    with tg.no_grad():  # or the gradient would have parts of it kept
+        np.testing.assert_allclose(compiled(x)[0].data, layer(x)[0].data, rtol=1e-12)
+    assert f"tanh({text});" in compiled.source
 
 
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 3.0, 1e-30, -1e30, 700.0]
@@ -515,11 +535,14 @@ def test_the_names_of_the_cell_are_in_the_source(layer, x):
     text = compiled.source.split('"""')[3]
     for line in (
         "const double f = sigmoid(",
-        "const double c = (f * c_old[n * 3 + j]) + (i * g);",
+        "const double c = f * c_old[n * 3 + j] + i * g;",
         "const double d_o = dh * ",
     ):
         assert line in text
     assert re.findall(r"^void (\w+)\(", text, re.M) == ["forward_steps", "backward_steps"]
+    there, back = (set(re.findall(r"restrict (\w+ = kept.*);", way)) for way in text.split("void backward_steps"))
+    assert len(back) == 5
+    assert back <= there  # under the same names
 
 
 NAMES = [
@@ -621,6 +644,18 @@ def test_a_step_that_c_cannot_have(x):
     compiled = tg.compile(layer)
     (expected,) = looped(lambda x, h: np.cumsum(np.tanh(h + x), axis=1), x, (np.zeros((2, 2)),), {})
     np.testing.assert_allclose(compiled(x)[0].data, expected, rtol=1e-13)
+    assert runs_in(compiled) == "numpy"
+
+
+def test_what_the_check_refuses_in_c_alone(x, monkeypatch):
+    layer = nn.Recurrent(Cell(lambda x, h: np.tanh(h + x), 2))
+    monkeypatch.setitem(ELEMENT, "add", "{0} - {1}")
+    with pytest.raises(tg.CompileError, match="differs from the unrolled layer's on random numbers"):
+        tg.compile(layer, target="c")(x)
+    compiled = tg.compile(layer)
+    with pytest.warns(RuntimeWarning, match=r"C was refused, since .*; NumPy's program was not, and runs"):
+        y, _ = compiled(x)
+    np.testing.assert_allclose(y.data, layer(x)[0].data, rtol=1e-6)
     assert runs_in(compiled) == "numpy"
 
 

@@ -1,7 +1,7 @@
 """The program as NumPy code: a function for the way forward and one for the way back, each around a loop over time.
 
 Where the arrays of a whole run would not stay in the processor's cache, what is computed at once is computed for some steps at
-a time, in a function of its own. This file, writer.py, at_once.py and text.py are those of the compiler that know a language.
+a time, in a function of its own.
 """
 
 from __future__ import annotations

@@ -27,7 +27,8 @@ from .emit import emit
 from .join import joined_products
 from .native.build import BuildError, NoCompilerError
 from .native.emit import emit_c
-from .native.rows import lowered
+from .native.lower import lowered
+from .native.plan import NotInC
 from .rewrite import improved
 from .roll import roll
 from .self_check import check
@@ -95,26 +96,31 @@ class Rolling:
         self.op = Op(f"{kind} over time", self.run, self.run_back, variadic=True, fresh=True)
         if 0 in wanted.x[0]:  # nothing to compute
             target = "numpy"
-        if target is not None or compiler_failed or not self.made_in_c():
+        if target is not None or compiler_failed:
             self.make(target or "numpy")
+        else:
+            self.make_best()
         self.settings = [vars(m) for _, m in cell.named_modules()]  # as they are after a trace, which may leave something
         self.as_traced = [[*settings.values()] for settings in self.settings]
         own = [cls for cls in {type(m): None for _, m in cell.named_modules()} if cls.__module__ != Module.__module__]
         self.of_class = [(vars(cls), k, v) for cls in own for k, v in vars(cls).items() if k[0] != "_" and not callable(v)]
         self.deep = [(v, contents(v)) for values in self.as_traced for v in values if contents(v) is not v]
 
-    def made_in_c(self) -> bool:
-        """The program in C, if there is a compiler, and if this step can be written so, as the check confirms."""
+    def make_best(self) -> None:
+        """The program in C where there is a compiler and the step can be written so, else in NumPy."""
+        global compiler_failed
         try:
             self.make("c")
-        except (CompileError, NoCompilerError):
-            return False
+            return
+        except (NotInC, NoCompilerError):
+            trouble = ""
         except BuildError as error:
-            global compiler_failed  # once is enough
-            compiler_failed = True
-            warnings.warn(f"compile: {error}; NumPy runs all programs", RuntimeWarning, stacklevel=2)
-            return False
-        return True
+            compiler_failed, trouble = True, f"{error}; NumPy runs all programs"
+        except CompileError as error:  # of the check, which may refuse NumPy's as well
+            trouble = f"C was refused, since {error}; NumPy's program was not, and runs"
+        self.make("numpy")
+        if trouble:
+            warnings.warn(f"compile: {trouble}", RuntimeWarning, stacklevel=2)
 
     def make(self, target: str) -> None:
         """The text, the functions, and a check of them."""

@@ -27,6 +27,17 @@ SHORT, MANY = 256, 512  # elements of a row, and of a step: so short, and then s
 HINTS = {ONCE: "w", BEFORE: "zx", FORWARD: "z", OUTPUT: "y", BETWEEN: "k", BACKWARD: "d", AFTER: "g", LAST: "total"}
 
 
+def unused(wish: str, taken: set[str]) -> str:
+    """A name that is not taken, which it is from now on."""
+    base = re.sub(r"\W+", "_", wish, flags=re.ASCII)
+    base = base if base[:1].isalpha() else f"v{base}"
+    name, i = base, 2
+    while name in taken:
+        name, i = f"{base}{'_' * base[-1].isdigit()}{i}", i + 1
+    taken.add(name)
+    return name
+
+
 class Code(NamedTuple):
     """Source text, and the objects that its global names stand for."""
 
@@ -80,13 +91,7 @@ class Writer:
 
     def unique(self, wish: str) -> str:
         """A name that nothing else has."""
-        base = re.sub(r"\W+", "_", wish, flags=re.ASCII)
-        base = f"v{base}" if not base or not base[0].isalpha() else base
-        name, i = base, 2
-        while name in self.taken:
-            name, i = f"{base}{i}" if not base[-1].isdigit() else f"{base}_{i}", i + 1
-        self.taken.add(name)
-        return name
+        return unused(wish, self.taken)
 
     def hint(self, key: Any) -> str:
         """A name for a value that nobody has named."""

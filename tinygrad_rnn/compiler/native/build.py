@@ -1,4 +1,4 @@
-"""From C text to functions that can be called, and the matrix product that NumPy itself uses.
+"""From C text to a library, and the matrix product that NumPy itself uses.
 
 `library` runs the user's C compiler, and keeps what it made. `blas` finds the product, and says what integers it takes.
 """

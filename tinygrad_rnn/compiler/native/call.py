@@ -16,7 +16,7 @@ from .text import TYPES
 DTYPES = {c: np.dtype(name) for name, c in TYPES.items()}
 HEAD = re.compile(r"^void (\w+)\(\s*long T, long N,\s+([^)]*?)\s*\) {", re.M)
 ARRAY = f"typedef struct {{ char head[{object.__basicsize__}]; void *data; }} Array;"  # as NumPy's C API has it
-PRODUCTS = {"gemmf": np.float32, "gemm": np.float64}
+GEMM = {"gemmf": np.float32, "gemm": np.float64}
 
 
 def functions(text: str) -> list[Callable[..., None]]:
@@ -39,7 +39,7 @@ def function(text: str) -> Callable[..., None]:
     dtypes = [DTYPES[a.split(" *")[0]] for a in re.split(r",\s+", arguments)]
     arrays, data = (", ".join(form.format(i) for i in range(len(dtypes))) for form in ("const Array *a{}", "a{}->data"))
     entry = f"void on_arrays(long T, long N, {arrays}) {{ {name}(T, N, {data}); }}"
-    found = {gemm: blas(dtype) for gemm, dtype in PRODUCTS.items() if f"(*{gemm})" in text}
+    found = {gemm: blas(dtype) for gemm, dtype in GEMM.items() if f"(*{gemm})" in text}
     integers = "".join(f"typedef {kind} I;\n" for kind in {kind for _, kind in found.values()})
     made = library("\n".join([integers + text, ARRAY, entry, ""]))
     for gemm, (address, _) in found.items():

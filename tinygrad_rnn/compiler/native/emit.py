@@ -5,7 +5,6 @@ A step is a pass over the rows of the batch, a matrix product, a pass, and so on
 
 from __future__ import annotations
 
-import re
 from textwrap import wrap
 from typing import Any
 
@@ -14,7 +13,7 @@ from ..places import Buffer, Place
 from ..program import CONSTANT, Node
 from ..roll import Rolled
 from ..schedule import BACKWARD, FORWARD, WHY
-from ..writer import Code
+from ..writer import Code, unused
 from .call import functions
 from .passes import Pass, Row
 from .plan import NotInC, Plan, fused_stages
@@ -43,6 +42,8 @@ class NativeEmitter(Emitter):
         self.batch = rolled.given["x"].shape[0]
         self.loops: list[Loop] = []
         self.memory: dict[Any, Memory] = {}
+        self.c_names: dict[Any, str] = {}  # the same in both loops
+        self.c_taken = {*TAKEN}
 
     def planned(self, rolled: Rolled) -> tuple[dict[Node, str], Any]:
         staged = fused_stages(rolled)
@@ -71,6 +72,16 @@ class NativeEmitter(Emitter):
             if memory.loop == loop:
                 self.line(f"{memory.name} = empty({memory.size(self.batch)}, {str(memory.dtype)!r})")
         self.line(f"{name}({', '.join(['T', str(self.batch), *function.arguments])})")
+
+    def c_name(self, key: Any, wish: str) -> str:
+        """The name of something in C."""
+        if key not in self.c_names:
+            self.c_names[key] = unused(f"{wish[0]}_{wish[1:]}" if wish in KEYWORDS else wish, self.c_taken)
+        return self.c_names[key]
+
+    def c_value(self, node: Node) -> str:
+        """The name of a value that C computes."""
+        return self.c_names.get(node) or self.c_name(node, self.hint(node))
 
     def private(self, buffer: Buffer, loop: str) -> Memory:
         """The memory that has a buffer which only C knows."""
@@ -136,9 +147,11 @@ def added(*terms: str) -> str:
 
 
 def times(batch: str, kept: int, once: int) -> str:
-    """batch * (T * kept + once)"""
-    terms = ([f"T * {kept}"] if kept else []) + ([str(once)] if once else [])
-    return f"{batch} * ({' + '.join(terms)})" if len(terms) > 1 else f"{batch} * {terms[0]}" if terms else "0"
+    """batch * (T * kept + once), without what is 0 or 1"""
+    each = added(f"T * {kept}" if kept > 1 else "T" if kept else "0", str(once))
+    if "1" in (batch, each):
+        return each if batch == "1" else batch
+    return "0" if each == "0" else f"{batch} * ({each})" if "+" in each else f"{batch} * {each}"
 
 
 class Loop:
@@ -147,11 +160,9 @@ class Loop:
     def __init__(self, emitter: NativeEmitter, loop: str, name: str) -> None:
         self.emitter, self.plan, self.loop, self.name = emitter, emitter.places, loop, name
         self.arguments: list[str] = []  # as Python calls them
-        self.parameters: list[str] = []  # as C declares them
-        self.taken = {*TAKEN}
-        self.called: dict[Any, str] = {}
-        self.parts: list[tuple[Buffer, str, Memory]] = []
-        self.tops: list[str] = []  # pointers to what belongs to a step
+        self.parameters: dict[str, str] = {}  # as C declares them, by name
+        self.parts: dict[str, tuple[Buffer, str, Memory]] = {}  # what lies in memory that only C knows, and in which
+        self.tops: dict[str, str] = {}  # pointers to what belongs to a step
         self.body = self.steps()
 
     def steps(self) -> list[str]:
@@ -168,7 +179,7 @@ class Loop:
             rows = [n for n in now if n.op != "matmul"]
             copies = [(value, place) for value, place in plan.copies[loop] if when[value] == p]
             if rows or copies:
-                lines += Pass(plan, loop, rows, copies, self.pointer, self.local).lines()
+                lines += Pass(plan, loop, rows, copies, self.pointer, self.emitter.c_value).lines()
             lines += [self.product(n) for n in now if n.op == "matmul"]
         return lines
 
@@ -180,48 +191,33 @@ class Loop:
         order = "long t = 0; t < T; t++" if self.loop == FORWARD else "long t = T; t-- > 0;"
         return "\n".join(
             [
-                *wrapped(f"void {self.name}(", ["long T", "long N", *self.parameters], ") {"),
+                *wrapped(f"void {self.name}(", ["long T", "long N", *self.parameters.values()], ") {"),
                 *(
-                    f"    {TYPES[str(b.dtype)]} *restrict {self.called[b]} = {added(base, m.start(b))};"
-                    for b, base, m in self.parts
+                    f"    {TYPES[str(b.dtype)]} *restrict {name} = {added(base, m.start(b))};"
+                    for name, (b, base, m) in self.parts.items()
                 ),
                 *(f"    for (long j = 0; j < {wide}; j++) {name}[j] = 0;" for name, wide in sums),
                 f"    for ({order}) {{",
-                *(f"        {line}" for line in [*self.tops, *self.body]),
+                *(f"        {line}" for line in [*self.tops.values(), *self.body]),
                 "    }",
                 "}",
             ]
         )
 
-    def unique(self, wish: str) -> str:
-        """A name that nothing else has."""
-        base = re.sub(r"\W+", "_", wish, flags=re.ASCII)
-        base = f"v{base}" if not base[:1].isalpha() else f"{base[0]}_{base[1:]}" if base in KEYWORDS else base
-        name, i = base, 2
-        while name in self.taken:
-            name, i = f"{base}{'_' * base[-1].isdigit()}{i}", i + 1
-        self.taken.add(name)
-        return name
-
-    def local(self, node: Node, end: str = "") -> str:
-        """The name of a value of a pass."""
-        return self.unique(self.emitter.hint(node) + end)
-
     def argument(self, key: Any, text: str, dtype: Any) -> str:
         """The name of an array that the function is given."""
-        if key not in self.called:
-            end = ("_all" if key.stacked else "_both" if key in self.plan.carries else "") if isinstance(key, Buffer) else ""
-            self.called[key] = self.unique(text + end)
+        end = ("_all" if key.stacked else "_both" if key in self.plan.carries else "") if isinstance(key, Buffer) else ""
+        name = self.emitter.c_name(("array", key), text + end)
+        if name not in self.parameters:
             self.arguments.append(text)
-            self.parameters.append(f"{TYPES[str(dtype)]} *restrict {self.called[key]}")
-        return self.called[key]
+            self.parameters[name] = f"{TYPES[str(dtype)]} *restrict {name}"
+        return name
 
     def at_step(self, key: Any, wish: str, dtype: Any, where: str) -> str:
         """A pointer that moves with time."""
-        if key not in self.called:
-            self.called[key] = self.unique(wish)
-            self.tops.append(f"{TYPES[str(dtype)]} *{self.called[key]} = {where};")
-        return self.called[key]
+        name = self.emitter.c_name(key, wish)
+        self.tops[name] = f"{TYPES[str(dtype)]} *{name} = {where};"
+        return name
 
     def pointer(self, what: Node | Place) -> str:
         """The pointer to a value at this step, or to what is the same at all steps."""
@@ -232,16 +228,16 @@ class Loop:
         base = self.argument(node, text, node.dtype)
         if node.rank == CONSTANT:
             return base
-        return self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * N * {width(node)}")
+        return self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {times('N', 0, width(node))}")
 
     def buffer(self, place: Place) -> str:
-        """The pointer to a buffer, or to its row at this step."""
+        """The pointer to a buffer, or to its rows at this step."""
         buffer, old = place.buffer, place.old
         if buffer in self.plan.public:
             base = self.argument(buffer, self.emitter.use(buffer), buffer.dtype)
         else:
             base = self.part(buffer)
-        size, name = f"N * {width(buffer.node)}", buffer.name or "s"
+        size, name = times("N", 0, width(buffer.node)), buffer.name or "s"
         if buffer.state:
             where = f"{base} + t * {size}" if old else f"{base} + (t + 1) * {size}"
             return self.at_step((buffer, old), f"{name}_old" if old else f"{name}_new", buffer.dtype, where)
@@ -253,14 +249,17 @@ class Loop:
         return self.at_step((buffer, "t"), f"{base.removesuffix('_all')}_t", buffer.dtype, f"{base} + t * {size}")
 
     def part(self, buffer: Buffer) -> str:
-        """The pointer to a buffer in memory that only C knows."""
-        if buffer not in self.called:
-            memory = self.emitter.private(buffer, self.loop)
+        """The pointer to a buffer in memory that only C knows: `_all` steps, the `_rows` of one, or a `_row`."""
+        node, emitter = buffer.node, self.emitter
+        end = "_row" if isinstance(buffer, Row) else "_all" if buffer.stacked else "_rows" if node.op != "matmul" else ""
+        value = self.pointer(self.plan.sums[node]) if node in self.plan.sums else emitter.c_value(node)
+        name = emitter.c_name((node, end), value + end) if end else value
+        if name not in self.parts:
+            memory = emitter.private(buffer, self.loop)
             key = memory.loop, memory.dtype
-            base = self.argument(key, self.emitter.use(key), buffer.dtype)
-            self.called[buffer] = self.local(buffer.node, "_row" if isinstance(buffer, Row) else "_all" * buffer.stacked)
-            self.parts.append((buffer, base, memory))
-        return self.called[buffer]
+            base = self.argument(key, emitter.use(key), buffer.dtype)
+            self.parts[name] = buffer, base, memory
+        return name
 
     def product(self, node: Node) -> str:
         """A matrix product."""

@@ -5,7 +5,6 @@ Operations of one width share a loop, unless one needs a whole row of what the o
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -15,10 +14,9 @@ from ..places import Buffer, Place, parts
 from ..program import Node, elementwise, promoted
 from .plan import Plan
 from .rows import View, same_number, view, width
-from .text import ELEMENT, END, TYPES, number, single
+from .text import ARGUMENTS, ELEMENT, END, FIRM, TYPES, firmness, number, read_times, single
 
 Item = Node | tuple[Node, Place]  # a value to compute, or one to copy to a place
-Pointer = Callable[[Node | Place], str]
 
 
 class Row(Buffer):
@@ -31,7 +29,7 @@ class Row(Buffer):
 class Pass:
     """One pass over all rows.
 
-    pointer: the C name of what is in memory, at this step.
+    pointer: the C name of what is in memory, at this step. name: that of a value, in a loop that computes it.
     """
 
     def __init__(
@@ -40,17 +38,16 @@ class Pass:
         loop: str,
         nodes: Iterable[Node],
         copies: Iterable[tuple[Node, Place]],
-        pointer: Pointer,
-        unique: Callable[[Node, str], str],
+        pointer: Callable[[Node | Place], str],
+        name: Callable[[Node], str],
     ) -> None:
-        self.plan, self.loop, self.pointer, self.unique = plan, loop, pointer, unique
+        self.plan, self.loop, self.pointer, self.name = plan, loop, pointer, name
         self.widths: list[int] = []
         self.loops: list[list[Item]] = []
         self.at: dict[Node, int] = {}  # the loop in which a value is computed
         self.to: dict[Node, list[Place]] = {}  # where it is written
         self.rows: dict[Node, Place] = {}  # for what a later loop reads of a row, and for sums over time: those of one step
-        self.names: dict[Any, str] = {}
-        self.inside: dict[Node, int] = {}  # how often a value is read in the loop that computes it
+        self.uses: dict[Node, int] = {}  # how often a value is read by its name, or as it is computed
         for node in nodes:
             if node.op == "concatenate":
                 self.join(node)
@@ -64,9 +61,11 @@ class Pass:
             self.copy(value, place)
         for k, items in enumerate(self.loops):
             for item in items:
-                form = "{0}" if isinstance(item, tuple) or item not in self.to else ELEMENT.get(item.op, "{0}{1}")
-                for i, x in enumerate((item[0],) if isinstance(item, tuple) else item.args):
-                    self.read(x, k, form.count(f"{{{i}}}"))
+                if isinstance(item, tuple):
+                    self.read(item[0], k, 1)
+                else:
+                    for i, x in enumerate(item.args):
+                        self.read(x, k, read_times(item.op, i))
 
     def is_end(self, node: Node) -> bool:
         """Is this a sum or the like, of a row or over time, which is there after the loop only?"""
@@ -114,12 +113,12 @@ class Pass:
         if root not in self.at:
             return
         if self.at[root] == k and same_element(seen, self.widths[k]):
-            self.inside[root] = self.inside.get(root, 0) + times
+            self.uses[root] = self.uses.get(root, 0) + times
         elif width(root) > 1 and root not in self.rows and self.plan.place(root, self.loop) is None:
             self.rows[root] = Place(Row(root))
             self.to[root].append(self.rows[root])
         elif width(root) == 1:
-            self.inside[root] = 2
+            self.uses[root] = 2  # a later loop knows it by its name
 
     # -- text --------------------------------------------------------------------------------------------------------------
 
@@ -151,49 +150,41 @@ class Pass:
     def item(self, item: Item, k: int) -> list[str]:
         """The lines of an item."""
         if isinstance(item, tuple):
-            return [f"{self.element(item[1], k)} = {self.text(item[0], k)[0]};"]
+            return [f"{self.element(item[1], k)} = {self.text(item[0], k)};"]
         if item.op in END:
-            return [END[item.op][1].format(self.name(item), self.text(item.args[0], k)[0]) + ";"]
+            return [END[item.op][1].format(self.text(item.args[0], k), self.name(item)) + ";"]
         if self.is_sum(item):
-            return [f"{self.pointer(self.rows[item])}[j] += {' * '.join(self.held(x, k) for x in item.args)};"]
+            factors = [self.text(x, k, least) for x, least in zip(item.args, ARGUMENTS[FIRM["mul"]], strict=False)]
+            return [f"{self.pointer(self.rows[item])}[j] += {' * '.join(factors)};"]
         if self.inlined(item):
             return []
+        text, to = self.spelled(item, k), [self.element(place, k) for place in self.to[item]]
+        if len(to) == 1 and not item.name and item not in self.uses:
+            return [f"{to[0]} = {text};"]
         kind = TYPES[str(item.dtype)].replace("unsigned char", "int")
-        lines = [f"const {kind} {self.name(item)} = {self.spelled(item, k)};"]
-        return lines + [f"{self.element(place, k)} = {self.name(item)};" for place in self.to[item]]
+        return [f"const {kind} {self.name(item)} = {text};", *(f"{place} = {self.name(item)};" for place in to)]
 
     def inlined(self, node: Node) -> bool:
         """Is a value written inside the expression that reads it?"""
-        return not node.name and not self.to[node] and self.inside.get(node, 0) <= 1
+        return not node.name and not self.to[node] and self.uses.get(node, 0) <= 1
 
     def spelled(self, node: Node, k: int) -> str:
         """The expression of an element."""
-        form = ELEMENT[node.op]
-        calls = form[0].isalpha()
         dtype = node.dtype if node.dtype.kind == "f" else promoted(node.args)  # of a comparison
-        texts = [(self.text if calls else self.held)(x, k, dtype) for x in node.args]
-        return form.format(*(t if isinstance(t, str) else t[0] for t in texts), f=single(dtype), c=TYPES[str(node.dtype)])
+        texts = [self.text(x, k, least, dtype) for x, least in zip(node.args, ARGUMENTS[firmness(node.op)], strict=False)]
+        return ELEMENT[node.op].format(*texts, f=single(dtype), c=TYPES[str(node.dtype)])
 
-    def held(self, node: Node, k: int, dtype: Any = None) -> str:
-        """The text of a value, in parentheses if it needs them."""
-        text, whole = self.text(node, k, dtype)
-        return text if whole else f"({text})"
-
-    def text(self, node: Node, k: int, dtype: Any = None) -> tuple[str, bool]:
-        """The text of a value, and whether it holds together."""
+    def text(self, node: Node, k: int, least: int = 0, dtype: Any = None) -> str:
+        """The text of a value, in parentheses if it holds together less firmly than asked."""
         if same_number(node):
-            return number(np.asarray(node.value).flat[0], node.dtype if dtype is None else dtype), True
+            return number(np.asarray(node.value).flat[0], node.dtype if dtype is None else dtype)
         root, start, one = seen = view(node)
-        if root in self.at:
-            if width(root) == 1 or (self.at[root] == k and same_element(seen, self.widths[k])):
-                if elementwise(root) and self.at[root] == k and self.inlined(root):
-                    text = self.spelled(root, k)
-                    return text, re.fullmatch(r"\w+\([^()]*\)", text) is not None
-                return self.name(root), True
-            place = self.rows.get(root) or self.plan.place(root, self.loop)
-            assert place is not None
-            return self.element(place, k, start, one), True
-        return self.element(self.plan.place(root, self.loop) or root, k, start, one), True
+        if root in self.at and (width(root) == 1 or (self.at[root] == k and same_element(seen, self.widths[k]))):
+            if not (elementwise(root) and self.at[root] == k and self.inlined(root)):
+                return self.name(root)
+            text = self.spelled(root, k)
+            return text if firmness(root.op) >= least else f"({text})"
+        return self.element(self.rows.get(root) or self.plan.place(root, self.loop) or root, k, start, one)
 
     def element(self, where: Node | Place, k: int, start: int = 0, one: bool = False) -> str:
         """An element of an array, in the row and at the column of the loop, or at one column."""
@@ -207,13 +198,6 @@ class Pass:
             return f"{self.pointer(where)}[{column}]"
         wide = width(node)
         return f"{self.pointer(where)}[n{f' * {wide} + {column}' if wide > 1 else ''}]"
-
-    def name(self, node: Node, end: str = "") -> str:
-        """The name of a value of this pass."""
-        key = (node, end)
-        if key not in self.names:
-            self.names[key] = self.unique(node, end)
-        return self.names[key]
 
 
 def same_element(seen: View, wide: int) -> bool:

@@ -1,7 +1,7 @@
 """What the loops of a C program compute, what they keep in memory, and what is computed again rather than kept.
 
 The schedule differs from that of NumPy: an elementwise operation is free while its arguments are at hand, so it stays in the
-loop where they are. Products of long matrices still leave it.
+loop where they are. Only products, and what C cannot write, leave it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class NotInC(CompileError):
         super().__init__(f'{what} cannot be written in C; write target="numpy"')
 
 
-GIVEN = {CONSTANT: ONCE, INPUT: BEFORE, STATE: FORWARD, SEED: BETWEEN, CARRY: BACKWARD}
+GIVEN = {INPUT: BEFORE, STATE: FORWARD, SEED: BETWEEN, CARRY: BACKWARD}  # where what is given is known from
 
 
 def fused_stages(rolled: Rolled) -> dict[Node, str]:
@@ -36,14 +36,14 @@ def fused_stages(rolled: Rolled) -> dict[Node, str]:
     for node in every:
         found[node] = fused_stage(node, found, node in ahead, node in feeds)
     reading = users(every)
-    for node in reversed(every):  # what is a view of a vector needs no memory
+    for node in reversed(every):  # a view of a vector that the loops alone read is an index there, and needs no memory
         if node.rank == CONSTANT and view(node).root is not node and all(found[y] in LOOPS for y in reading[node]):
             found[node] = FORWARD
     return found
 
 
 def fused_stage(node: Node, found: dict[Node, str], ahead: bool, feeds: bool) -> str:
-    """The stage of a node whose arguments have theirs."""
+    """The stage of a node whose arguments have theirs. ahead: of the way forward; feeds: the next step depends on it."""
     read = {found[x] for x in node.args}
     if node.rank == CONSTANT:
         return ONCE
@@ -64,7 +64,10 @@ def fused_stage(node: Node, found: dict[Node, str], ahead: bool, feeds: bool) ->
 
 
 class Plan:
-    """What both loops compute (`body`), and where: `temporary` (for a step), `of` (for all steps), or in no memory."""
+    """What both loops compute (`body`), in which pass (`phase`), and where: in memory that is read in the loop alone
+    (`temporary`), or elsewhere, too (`of`), or in none. `copies` are values, and places where they belong besides; `public` is
+    the memory that NumPy reads.
+    """
 
     def __init__(self, rolled: Rolled, staged: dict[Node, str]) -> None:
         self.rolled, self.staged = rolled, staged
@@ -86,10 +89,12 @@ class Plan:
             {self.of[n].buffer for n in outside} | {*self.states, *self.carries} | {p.buffer for p in self.sums.values()}
         )
         back = [*rolled.back, *self.sums, *(n for n in self.of if n.args and staged[n] == BACKWARD)]
-        self.body = {BACKWARD: self.closure(back, BACKWARD)} if rolled.back else {BACKWARD: []}
+        self.body = {BACKWARD: self.closure(back, BACKWARD) if rolled.back else []}  # first: it says what to keep
         ahead = [*rolled.new, *(n for n in self.of if n.args and staged[n] == FORWARD)]
         self.body[FORWARD] = self.closure(ahead, FORWARD)
         self.spread_factors()
+        for loop in LOOPS:
+            self.check_rows(loop)
         self.phase: dict[str, dict[Node, int]] = {loop: self.phases(loop) for loop in LOOPS}
 
     def summed(self, node: Node) -> bool:
@@ -198,7 +203,6 @@ class Plan:
         """In which pass each value is computed. Between passes are the products, which read what passes have written."""
         body, found = self.body[loop], dict[Node, int]()
         readers: dict[Node, list[Node]] = {node: [] for node in body}
-        self.check_rows(loop)
         for node in body:
             read = {view(x).root for x in node.args} & found.keys()
             found[node] = max((found[r] + (r.op == "matmul") for r in read), default=0)

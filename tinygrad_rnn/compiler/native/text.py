@@ -27,10 +27,12 @@ LOGIC = {
 }  # fmt: skip
 ELEMENT = ARITHMETIC | LOGIC
 END = {
-    "sum": ("0", "{0} += {1}"),
-    "max": ("-__builtin_inf()", "{0} = {1} > {0} || {1} != {1} ? {1} : {0}"),
-    "min": ("__builtin_inf()", "{0} = {1} < {0} || {1} != {1} ? {1} : {0}"),
-}  # of a row: the value at first, and with an element more
+    "sum": ("0", "{1} += {0}"),
+    "max": ("-__builtin_inf()", "{1} = {0} > {1} || {0} != {0} ? {0} : {1}"),
+    "min": ("__builtin_inf()", "{1} = {0} < {1} || {0} != {0} ? {0} : {1}"),
+}  # of a row: the value at first, and with the element {0} more
+FIRM = {"add": 1, "sub": 1, "mul": 2, "div": 2}  # how firmly an expression holds together; names and calls: 3, others: 0
+ARGUMENTS = ((3, 3, 3), (1, 2), (2, 3), (0, 0))  # for each of these, how firmly its arguments have to: a - (b - c), a - b * c
 CHEAP = {"add", "sub", "mul", "neg", "np.positive", "maximum", "minimum", "where", "astype", "abs", *LOGIC}
 
 LIBRARY = re.findall(r"\b(\w+)\{f\}", " ".join(ELEMENT.values()))
@@ -42,17 +44,8 @@ KEYWORDS = {
     "alignas", "alignof", "asm", "bool", "constexpr", "false", "linux", "nullptr", "static_assert", "thread_local", "true",
     "typeof", "typeof_unqual", "unix",
 }  # fmt: skip
-TAKEN = {
-    "I",
-    "N",
-    "T",
-    "VECTOR",
-    "j",
-    "main",
-    "n",
-    "t",
-    *(name + f for f in ("f", "") for name in ("gemm", "product", *LIBRARY)),
-}
+TAKEN = {"I", "N", "T", "VECTOR", "j", "main", "n", "t"}
+TAKEN |= {name + f for name in ("gemm", "product", *LIBRARY) for f in ("f", "")}
 
 SIGMOID = "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }}\n"
 PRODUCT = """void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm
@@ -71,6 +64,16 @@ static inline void product{f}(long n, long k, long m, const {c} *a, long apart, 
     }}
 }}
 """
+
+
+def firmness(op: str) -> int:
+    """How firmly the expression of an operation holds together."""
+    return FIRM.get(op, 3 if ELEMENT[op][0].isalpha() else 0)
+
+
+def read_times(op: str, i: int) -> int:
+    """How often an operation, as C writes it, reads an argument."""
+    return END[op][1].count("{0}") if op in END else ELEMENT[op].count(f"{{{i}}}") if op in ELEMENT else 1
 
 
 def single(dtype: Any) -> str:
