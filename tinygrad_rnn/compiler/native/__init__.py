@@ -4,6 +4,7 @@ rows.py    which operations go row by row
 lower.py   the step in terms of them
 plan.py    what the loops compute, what they keep, what is computed again on the way back
 passes.py  a pass over the rows, as C
+loops.py   a loop over time as a C function
 emit.py    the program: C for the loops, NumPy for what surrounds them
 call.py    the C as functions of arrays
 build.py   the compiler, the libraries it made, and the matrix product of NumPy's BLAS

@@ -1,0 +1,202 @@
+"""A loop over time as a C function, and the memory that only C knows.
+
+A step is a pass over the rows of the batch, a matrix product, a pass, and so on.
+"""
+
+from __future__ import annotations
+
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from ..places import Buffer, Place
+from ..program import CONSTANT, Node
+from ..schedule import BACKWARD, FORWARD
+from .passes import Pass, Row
+from .plan import NotInC
+from .rows import view, width
+from .text import TYPES, single
+
+if TYPE_CHECKING:
+    from .emit import NativeEmitter
+
+WIDEST = 100  # characters of a line of declarations
+
+
+class Memory:
+    """What only C reads and writes, in one array: first what is kept for all steps, then what belongs to one."""
+
+    def __init__(self, name: str, loop: str, dtype: Any) -> None:
+        self.name, self.loop, self.dtype = name, loop, dtype
+        self.at: dict[Buffer, int] = {}
+        self.kept = self.once = 0  # elements for each sequence: of every step, and of one
+        self.rows = 0  # elements of rows
+
+    def add(self, buffer: Buffer) -> None:
+        """Room for a buffer."""
+        if isinstance(buffer, Row):
+            self.at[buffer], self.rows = self.rows, self.rows + buffer.node.shape[-1]
+        elif buffer.stacked:
+            self.at[buffer], self.kept = self.kept, self.kept + width(buffer.node)
+        else:
+            self.at[buffer], self.once = self.once, self.once + width(buffer.node)
+
+    def size(self, batch: int) -> str:
+        """How many elements there are."""
+        return added(times(str(batch), self.kept, self.once), str(self.rows))
+
+    def start(self, buffer: Buffer) -> str:
+        """Where a buffer begins."""
+        at = self.at[buffer]
+        if isinstance(buffer, Row):
+            return added(times("N", self.kept, self.once), str(at))
+        return times("N", at, 0) if buffer.stacked else times("N", self.kept, at)
+
+
+def wrapped(head: str, parts: list[str], tail: str) -> list[str]:
+    """A list on one line, or on several if it is long."""
+    line = f"{head}{', '.join(parts)}{tail}"
+    if len(line) <= WIDEST:
+        return [line]
+    rows = wrap(", ".join(part.replace(" ", "\0") for part in parts), WIDEST - 4, break_long_words=False)
+    return [head, *("    " + row.replace("\0", " ") for row in rows), tail]
+
+
+def added(*terms: str) -> str:
+    """a + b, without zeros"""
+    return " + ".join(term for term in terms if term != "0") or "0"
+
+
+def times(batch: str, kept: int, once: int) -> str:
+    """batch * (T * kept + once), without what is 0 or 1"""
+    each = added(f"T * {kept}" if kept > 1 else "T" if kept else "0", str(once))
+    if "1" in (batch, each):
+        return each if batch == "1" else batch
+    return "0" if each == "0" else f"{batch} * ({each})" if "+" in each else f"{batch} * {each}"
+
+
+class Loop:
+    """A loop over time as a C function. Its arguments are arrays: those that are given, and those that it fills."""
+
+    def __init__(self, emitter: NativeEmitter, loop: str, name: str) -> None:
+        self.emitter, self.plan, self.loop, self.name = emitter, emitter.places, loop, name
+        self.arguments: list[str] = []  # as Python calls them
+        self.parameters: dict[str, str] = {}  # as C declares them, by name
+        self.parts: dict[str, tuple[Buffer, str, Memory]] = {}  # what lies in memory that only C knows, and in which
+        self.tops: dict[str, str] = {}  # pointers to what belongs to a step
+        self.body = self.steps()
+
+    def steps(self) -> list[str]:
+        """The lines of one step."""
+        plan, loop = self.plan, self.loop
+        phase, nodes = plan.phase[loop], plan.body[loop]
+        when = {}
+        for value, _ in plan.copies[loop]:
+            root = view(value).root
+            when[value] = phase[root] + (root.op == "matmul") if root in phase else 0
+        lines: list[str] = []
+        for p in range(max([-1, *phase.values(), *when.values()]) + 1):
+            now = [n for n in nodes if phase[n] == p]
+            rows = [n for n in now if n.op != "matmul"]
+            copies = [(value, place) for value, place in plan.copies[loop] if when[value] == p]
+            if rows or copies:
+                lines += Pass(plan, loop, rows, copies, self.pointer, self.emitter.c_value).lines()
+            lines += [self.product(n) for n in now if n.op == "matmul"]
+        return lines
+
+    def text(self) -> str:
+        """The function."""
+        sums = (
+            [(self.pointer(place), width(n.args[0])) for n, place in self.plan.sums.items()] if self.loop == BACKWARD else []
+        )
+        order = "long t = 0; t < T; t++" if self.loop == FORWARD else "long t = T; t-- > 0;"
+        return "\n".join(
+            [
+                *wrapped(f"void {self.name}(", ["long T", "long N", *self.parameters.values()], ") {"),
+                *(
+                    f"    {TYPES[str(b.dtype)]} *restrict {name} = {added(base, m.start(b))};"
+                    for name, (b, base, m) in self.parts.items()
+                ),
+                *(f"    for (long j = 0; j < {wide}; j++) {name}[j] = 0;" for name, wide in sums),
+                f"    for ({order}) {{",
+                *(f"        {line}" for line in [*self.tops.values(), *self.body]),
+                "    }",
+                "}",
+            ]
+        )
+
+    def argument(self, key: Any, text: str, dtype: Any) -> str:
+        """The name of an array that the function is given."""
+        end = ("_all" if key.stacked else "_both" if key in self.plan.carries else "") if isinstance(key, Buffer) else ""
+        name = self.emitter.c_name(("array", key), text + end)
+        if name not in self.parameters:
+            self.arguments.append(text)
+            self.parameters[name] = f"{TYPES[str(dtype)]} *restrict {name}"
+        return name
+
+    def at_step(self, key: Any, wish: str, dtype: Any, where: str) -> str:
+        """A pointer that moves with time."""
+        name = self.emitter.c_name(key, wish)
+        self.tops[name] = f"{TYPES[str(dtype)]} *{name} = {where};"
+        return name
+
+    def pointer(self, what: Node | Place) -> str:
+        """The pointer to a value at this step, or to what is the same at all steps."""
+        if isinstance(what, Place):
+            return self.buffer(what)
+        node, emitter = what, self.emitter
+        text = emitter.literal(node) if node.op == "constant" else emitter.use(node)
+        base = self.argument(node, text, node.dtype)
+        if node.rank == CONSTANT:
+            return base
+        return self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {times('N', 0, width(node))}")
+
+    def buffer(self, place: Place) -> str:
+        """The pointer to a buffer, or to its rows at this step."""
+        buffer, old = place.buffer, place.old
+        if buffer in self.plan.public:
+            base = self.argument(buffer, self.emitter.use(buffer), buffer.dtype)
+        else:
+            base = self.part(buffer)
+        size, name = times("N", 0, width(buffer.node)), buffer.name or "s"
+        if buffer.state:
+            where = f"{base} + t * {size}" if old else f"{base} + (t + 1) * {size}"
+            return self.at_step((buffer, old), f"{name}_old" if old else f"{name}_new", buffer.dtype, where)
+        if buffer in self.plan.carries:
+            where = f"{base} + {'(T - 1 - t)' if old else '(T - t)'} % 2 * {size}"
+            return self.at_step((buffer, old), f"{name}_now" if old else f"{name}_next", buffer.dtype, where)
+        if not buffer.stacked:
+            return base
+        return self.at_step((buffer, "t"), f"{base.removesuffix('_all')}_t", buffer.dtype, f"{base} + t * {size}")
+
+    def part(self, buffer: Buffer) -> str:
+        """The pointer to a buffer in memory that only C knows: `_all` steps, the `_rows` of one, or a `_row`."""
+        node, emitter = buffer.node, self.emitter
+        end = "_row" if isinstance(buffer, Row) else "_all" if buffer.stacked else "_rows" if node.op != "matmul" else ""
+        value = self.pointer(self.plan.sums[node]) if node in self.plan.sums else emitter.c_value(node)
+        name = emitter.c_name((node, end), value + end) if end else value
+        if name not in self.parts:
+            memory = emitter.private(buffer, self.loop)
+            key = memory.loop, memory.dtype
+            base = self.argument(key, emitter.use(key), buffer.dtype)
+            self.parts[name] = buffer, base, memory
+        return name
+
+    def product(self, node: Node) -> str:
+        """A matrix product."""
+        a, b = node.args
+        plain = len(a.shape) == len(b.shape) == 2 and a.rank != CONSTANT == b.rank and a.dtype == b.dtype == node.dtype
+        if not plain or str(node.dtype) not in TYPES:
+            raise NotInC(f"a product of {a.shape} and {b.shape} in every step")
+        root, start, _ = view(a)
+        left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)
+        out, out_apart = self.matrix(node)
+        f, (k, m), n = single(node.dtype), b.shape, "N" if self.emitter.batch > 1 else "1"
+        return f"product{f}({n}, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"
+
+    def matrix(self, node: Node, start: int = 0) -> tuple[str, int]:
+        """Where a matrix begins, and how far apart its rows do."""
+        place = self.plan.place(node, self.loop)
+        for _, key in place.views if place is not None else ():
+            start += key[1].start or 0
+        pointer = self.pointer(node if place is None else place)
+        return f"{pointer} + {start}" if start else pointer, width(node if place is None else place.buffer.node)
