@@ -1,5 +1,6 @@
 """What the whole session shares: a folder for what is compiled, and the target that tg.compile has."""
 
+import threading
 from contextlib import suppress
 from functools import partial
 
@@ -21,6 +22,15 @@ def has_compiler():
     with suppress(build.NoCompilerError):
         return bool(build._compiler())
     return False
+
+
+def in_threads(work, arguments):
+    """Run `work(*each)` for all of the arguments at once, and wait."""
+    threads = [threading.Thread(target=work, args=each) for each in arguments]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
 
 
 needs_compiler = pytest.mark.skipif(not has_compiler(), reason="there is no C compiler")

@@ -13,7 +13,7 @@ import weakref
 
 import numpy as np
 import pytest
-from conftest import IN_C
+from conftest import IN_C, in_threads
 from test_compile_cells import E, N, T, Written, agree, results
 
 import tinygrad_rnn as tg
@@ -362,11 +362,7 @@ def test_threads():
             if not np.allclose(found, slope, atol=1e-12):
                 wrong.append(found)
 
-    threads = [threading.Thread(target=work, args=pair) for pair in zip(inputs, expected, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, zip(inputs, expected, strict=True))
     assert not wrong
 
 
@@ -377,11 +373,7 @@ def test_a_program_that_several_threads_want_is_made_once(x):
         start.wait()
         compiled(x)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    in_threads(work, [()] * 4)
     assert len([file for file in set(linecache.cache) - before if "tg.compile" in file]) == 1
 
 

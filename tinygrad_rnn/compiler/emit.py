@@ -54,12 +54,13 @@ class Emitter(AtOnce):
         forward = forward.replace(SAVED, f"({saved}{',' if len(self.saved) == 1 else ''})")
         backward = backward.replace(SAVED, f"{saved}{',' if len(self.saved) == 1 else ''} = saved" if saved else "pass")
         body = "\n\n\n".join([*self.functions, forward, backward]).rstrip()
-        used = sorted(self.globals.keys() & set(re.findall(r"\w+", body + self.preface())))
+        preface = self.preface()
+        used = sorted(self.globals.keys() & set(re.findall(r"\w+", body + preface)))
         numpys = [name for name in used if getattr(np, name, None) is self.globals[name]]
         others = sorted(self.comment(name) for name in used if name not in numpys)
         head = [f'"""{title}"""', "", f"from numpy import {', '.join(numpys)}", *others]
         return Code(
-            "\n".join(head) + f"\n{self.preface()}\n\n{body}\n",
+            "\n".join(head) + f"\n{preface}\n\n{body}\n",
             {name: self.globals[name] for name in used},
             table(self.staged, self.why),
         )

@@ -118,6 +118,7 @@ class Rolling:
             compiler_failed, trouble = True, f"{error}; NumPy runs all programs"
         except CompileError as error:  # of the check, which may refuse NumPy's as well
             trouble = f"C was refused, since {error}; NumPy's program was not, and runs"
+            self.forget()
         self.make("numpy")
         if trouble:
             warnings.warn(f"compile: {trouble}", RuntimeWarning, stacklevel=2)
