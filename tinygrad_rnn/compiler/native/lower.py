@@ -47,8 +47,10 @@ def simpler(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None
         return make("where", finite, x, program.constant(first)) if others == [first, first] else None
     if op == "scatter" and len(node.shape) == 2 and not any(y.op == "matmul" and turned(y.args[0]) for y in args):
         return among_zeros(program, node, args)  # but not the gradient of a weight, which is summed over time first
-    if op in ("getitem", "scatter") and node.params.get("keys", [node.params.get("key")]) == [(slice(None), None)]:
-        return make("reshape", x, shape=node.shape)  # numbers of each row as a column, and back
+    if op in ("getitem", "scatter") and len(args) == 1:
+        (key,) = node.params.get("keys") or [node.params["key"]]
+        if basic(key) and key == (slice(None), None):  # numbers of each row as a column, and back
+            return make("reshape", x, shape=node.shape)
     if op == "relu":
         return make("maximum", x, program.constant(0))
     if op == "clip":
