@@ -77,7 +77,7 @@ def walk(
     create_graph: bool,
     targets: Collection[Tensor],
     skip: Container[Tensor],
-    through: bool,
+    through: bool = False,
     watch: Watch | None = None,
 ) -> dict[Tensor, Any]:
     """`sums` holds what each node has received so far. Nothing is given to the nodes to `skip`."""

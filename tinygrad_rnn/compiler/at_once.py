@@ -66,7 +66,7 @@ class AtOnce(Writer):
             return f"{self.library(aligned, 'aligned')}({texts[0]})"
         if node.op == "transpose":
             turned = ".T" if len(node.shape) == 2 else f".transpose{tuple(node.params['axes'])}"
-            view = all(r.op == "aligned" or r.op == "matmul" and self.staged[r] not in LOOPS for r in self.reading[node])
+            view = all(r.op == "aligned" or (r.op == "matmul" and self.staged[r] not in LOOPS) for r in self.reading[node])
             return f"{texts[0]}{turned}{'' if view else '.copy()'}"
         copy = ".copy()" if node.op == "getitem" and node.rank == CONSTANT else ""
         return self.expression(node, texts) + copy
