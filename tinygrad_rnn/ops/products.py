@@ -11,10 +11,13 @@ import numpy as np
 from .table import Together, Uses, call, fit, op, total
 
 
+SMALL = 1 << 14  # elements of a matrix
+
+
 def matmul(a: Any, b: Any) -> Any:
-    """`a @ b`; for vectors and matrices `dot` says the same with less ceremony."""
+    """`a @ b`; for small matrices `dot` says the same with less ceremony. It fills its result with zeros first."""
     try:
-        return a.dot(b) if 0 < a.ndim < 3 > b.ndim > 0 else a @ b
+        return a.dot(b) if 0 < a.ndim < 3 > b.ndim > 0 and b.size < SMALL else a @ b
     except AttributeError:
         raise ValueError("a number has no axes to sum over: write a * b") from None
 
