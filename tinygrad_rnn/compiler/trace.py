@@ -132,6 +132,8 @@ class Tape:
             name, params = "getitem", {"key": params["key"]}
         if name == "getitem" and basic(params["key"]):
             params = {"key": plain_key(params["key"], args[0].shape)}
+        if name == "reshape":
+            params = {"shape": node.shape}
         if name in ("sum", "mean", "max", "min", "prod", *NORMS):
             params = params | {"axis": axes(params["axis"], args[0].shape)}
         if name in ("concatenate", "stack"):

@@ -2,6 +2,7 @@
 
 rows.py    which operations go row by row
 lower.py   the step in terms of them
+simpler.py   what stands for operations that C does not have
 plan.py    what the loops compute, what they keep, what is computed again on the way back
 passes.py  a pass over the rows, as C
 loops.py   a loop over time as a C function
