@@ -1,5 +1,7 @@
 """What steps in C have besides matrices of floats: a number for each row, integers, truth values, constants of a batch."""
 
+import re
+
 import numpy as np
 import pytest
 from conftest import needs_compiler
@@ -7,6 +9,7 @@ from test_compile_cells import Written, agree, states
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.compiler.native import rows
 from tinygrad_rnn.nn import functional as F
 
 pytestmark = needs_compiler
@@ -46,6 +49,28 @@ CELLS = {
     "ones and zeros": lambda c, x, h: c.n(x, h) + np.concatenate([np.ones_like(h[:, :1]), np.zeros((len(h), 1), int)], axis=1),
     "what is finite": lambda c, x, h: np.nan_to_num(c.n(x, h) + np.log(h - h), nan=0.5, neginf=-0.5) + np.round(h),
 }
+
+
+def refused(step):
+    """What is said of a step that C cannot have."""
+    with pytest.raises(tg.CompileError) as caught:
+        tg.compile(nn.Recurrent(Written(step)), target="c")(tg.Tensor(np.ones((1, 3, 3)), requires_grad=True))
+    return str(caught.value)
+
+
+def test_the_line_that_c_cannot_have_is_named(monkeypatch):
+    def step(c, x, h):
+        z = c.n(x, h)
+        return np.flip(z, 1)
+
+    assert re.search(
+        rf"test_native_cells.py:{step.__code__.co_firstlineno + 2} needs getitem of \(3, 2\) in every", refused(step)
+    )
+    parts = refused(lambda c, x, h: c.n(x, h) - h.mean(axis=0))  # mean is not, but a sum that it is made of
+    assert re.search(r"test_native_cells.py:\d+ needs sum of \(3, 2\) in every", parts)
+    monkeypatch.setitem(rows.KINDS, "f", rows.KINDS["f"] - {"cos"})
+    back = refused(lambda c, x, h: c.n(x, h) + np.sin(h))
+    assert re.search(r"test_native_cells.py:\d+, for the gradient of sin, needs cos of \(3, 2\) in every", back)
 
 
 @pytest.mark.parametrize(("batch", "dtype"), [(5, np.float64), (1, np.float64), (5, np.float32), (1, np.float32)])

@@ -186,7 +186,7 @@ class Loop:
         a, b = node.args
         plain = len(a.shape) == len(b.shape) == 2 and a.rank != CONSTANT == b.rank and a.dtype == b.dtype == node.dtype
         if not plain or str(node.dtype) not in TYPES:
-            raise NotInC(f"a product of {a.shape} and {b.shape} in every step")
+            raise NotInC(f"a product of {a.shape} and {b.shape}", node)
         root, start, _ = view(a)
         left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)
         out, out_apart = self.matrix(node)

@@ -20,8 +20,11 @@ from .text import CHEAP
 class NotInC(CompileError):
     """A step that can become a program of NumPy, but not of C."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f'{what} cannot be written in C; write target="numpy"')
+    def __init__(self, what: str, node: Node) -> None:
+        super().__init__(
+            f"{node.line or 'the step'} needs {what} in every step, which cannot be written in C. "
+            'Leave target out or write target="numpy", and NumPy runs it'
+        )
 
 
 GIVEN = {INPUT: BEFORE, STATE: FORWARD, SEED: BETWEEN, CARRY: BACKWARD}  # where what is given is known from
@@ -194,10 +197,10 @@ class Plan:
         for node in self.body[loop]:
             rows = node.op == "matmul" or node in self.sums or (by_rows(node) and of_batch(node))
             if not rows or not all(of_batch(view(x).root) for x in node.args):
-                raise NotInC(f"{node.op} of {', '.join(str(x.shape) for x in node.args)} in every step")
+                raise NotInC(f"{node.op} of {', '.join(str(x.shape) for x in node.args)}", node)
         for node, _ in self.copies[loop]:
             if not of_batch(view(node).root):
-                raise NotInC(f"{view(node).root.shape} as rows of {node.shape}")
+                raise NotInC(f"{view(node).root.shape} as rows of {node.shape}", node)
 
     def phases(self, loop: str) -> dict[Node, int]:
         """In which pass each value is computed. Between passes are the products, which read what passes have written."""

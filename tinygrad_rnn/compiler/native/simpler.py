@@ -25,7 +25,12 @@ Rule = Callable[..., Node | None]  # of make, the node and its arguments; None i
 @everywhere
 def simpler(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
     """A step by these rules."""
-    return made(program, node.op, *args, **node.params) if args and node.rank > CONSTANT else None
+    if not args or node.rank == CONSTANT:
+        return None
+    result = made(program, node.op, *args, **node.params)
+    for x in result.args:
+        x.line = x.line or node.line
+    return result
 
 
 def made(program: Program, op: str, *args: Any, **params: Any) -> Node:
