@@ -15,6 +15,7 @@ from conftest import in_threads, needs_compiler
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.compiler.native import build, passes
+from tinygrad_rnn.compiler.native.loops import folded
 from tinygrad_rnn.compiler.native.text import ELEMENT, END, KEYWORDS
 
 pytestmark = [needs_compiler, pytest.mark.filterwarnings("error")]
@@ -550,6 +551,18 @@ def test_the_names_of_the_cell_are_in_the_source(layer, x):
     there, back = (set(re.findall(r"restrict (\w+ = kept.*);", way)) for way in text.split("void backward_steps"))
     assert len(back) == 5
     assert back <= there  # under the same names
+
+
+def test_long_lines_are_broken_before_signs():
+    line = f"    const float o = sigmoidf({' + '.join(f'long_name[n * 16 + {i} + j] * w[{i} - j]' for i in range(9))});"
+    first, *others = folded(line)
+    assert first.startswith("    const float o = sigmoidf(long_name[n * 16 + 0 + j] * w[0 - j] + ")
+    assert len(others) == 3
+    for row in others:
+        assert row.startswith("        + long_name[n * 16 + ")
+        assert len(row) <= 127
+    assert " ".join(row.strip() for row in [first, *others]) == line.strip()
+    assert folded("    #pragma omp simd") == ["    #pragma omp simd"]
 
 
 NAMES = [

@@ -107,7 +107,7 @@ class Plan:
 
     def place_states(self, loop: str, olds: Iterable[Node], news: Iterable[Node], buffers: Iterable[Buffer]) -> None:
         """States, or the gradients that are carried: what a step is given and what it gives."""
-        for old, new, buffer in zip(olds, news, buffers, strict=False):
+        for old, new, buffer in zip(olds, news, buffers, strict=True):
             (self.of if loop == FORWARD else self.temporary[loop])[old] = Place(buffer, old=True)
             self.settle(new, Place(buffer), loop)
 
@@ -219,6 +219,11 @@ class Plan:
             if in_memory and self.place(node, loop) is None:
                 self.put(node, Place(Buffer(node, False)), self.temporary[loop])
         return found
+
+    def ready(self, value: Node, loop: str) -> int:
+        """The first pass that can read a value."""
+        root = view(value).root
+        return self.phase[loop][root] + (root.op == "matmul") if root in self.phase[loop] else 0
 
     def place(self, node: Node, loop: str) -> Place | None:
         """Where a value is, if it is in memory."""

@@ -90,6 +90,18 @@ def div(make: Make, node: Node, x: Node, y: Node) -> Node | None:
     return None
 
 
+def add(make: Make, node: Node, x: Node, y: Node) -> Node | None:
+    """x + -y is x - y."""
+    if x.dtype.kind == y.dtype.kind == "b":
+        return make("np.logical_or", x, y)
+    return make("sub", x, y.args[0]) if y.op == "neg" else make("sub", y, x.args[0]) if x.op == "neg" else None
+
+
+def sub(make: Make, node: Node, x: Node, y: Node) -> Node | None:
+    """x - -y is x + y."""
+    return make("add", x, y.args[0]) if y.op == "neg" else None
+
+
 def power(make: Make, node: Node, x: Node, y: Node) -> Node | None:
     """x ** 2"""
     return make("mul", x, x) if y.is_number and y.value == 2 else None
@@ -229,9 +241,9 @@ def full(value: int) -> Rule:
 
 
 RULES: dict[str, Rule] = {
-    "add": logic("np.logical_or"), "mul": logic("np.logical_and"), "np.bitwise_and": logic("np.logical_and"),
-    "np.bitwise_or": logic("np.logical_or"), "np.bitwise_xor": logic("np.logical_xor"), "np.invert": logic("np.logical_not"),
-    "where": where, "astype": astype, "div": div, "power": power, "np.nan_to_num": nan_to_num,
+    "mul": logic("np.logical_and"), "np.bitwise_and": logic("np.logical_and"), "np.bitwise_or": logic("np.logical_or"),
+    "np.bitwise_xor": logic("np.logical_xor"), "np.invert": logic("np.logical_not"), "where": where, "astype": astype,
+    "add": add, "sub": sub, "div": div, "power": power, "np.nan_to_num": nan_to_num,
     "relu": lambda make, node, x: make("maximum", x, 0),
     "clip": lambda make, node, x, low, high: make("minimum", make("maximum", x, low), high),
     "np.fix": lambda make, node, x: make("np.trunc", x), "np.around": rounded, "np.round": rounded,
