@@ -31,6 +31,7 @@ CELLS = {
     "scores of one vector": lambda c, x, h: c.n(x, h) * np.column_stack([h @ c.p, c.n(x, h) @ c.p]),
     "a squeezed column": lambda c, x, h: c.n(x, h) * np.expand_dims(np.squeeze(h @ c.square[:, :1], 1), -1),
     "an outer product": lambda c, x, h: np.tanh((h @ c.p)[:, None] @ c.p[None] + c.own(x)),
+    "a factor on both sides": lambda c, x, h: (x[:, 0] + h @ c.p)[:, None] * np.tanh(h * c.p[None] + c.own(x)),
     "a cosine": lambda c, x, h: c.n(x, h) * ((h @ c.p) / (np.linalg.norm(h, axis=1) + 1)).reshape(-1, 1),
     # integers
     "a range": lambda c, x, h: c.n(x, h) * np.arange(2) + np.maximum(h, np.arange(2)) / np.arange(1, 3),
@@ -49,6 +50,14 @@ CELLS = {
     "ones and zeros": lambda c, x, h: c.n(x, h) + np.concatenate([np.ones_like(h[:, :1]), np.zeros((len(h), 1), int)], axis=1),
     "what is finite": lambda c, x, h: np.nan_to_num(c.n(x, h) + np.log(h - h), nan=0.5, neginf=-0.5) + np.round(h),
 }
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_integers_in_rows_of_sixteen(dtype):
+    step = lambda c, x, h: np.where((h > 0).sum(axis=1, keepdims=True) > 8, c.n(x, h), 0.5 * h) * np.arange(16)  # noqa: E731
+    layer, rng = nn.Recurrent(Written(step, 16, dtype=dtype)), np.random.default_rng(0)
+    x, hx = rng.normal(size=(4, 5, 3)).astype(dtype), states(layer, rng, 5).astype(dtype)
+    agree(layer, x, hx, tg.compile(layer, target="c"), tolerance=1e-11 if dtype == np.float64 else 2e-5)
 
 
 def refused(step):

@@ -155,9 +155,14 @@ def as_column(make: Make, x: Node) -> Node:
     return make("reshape", x, shape=(x.size, 1))
 
 
+def whole(key: Any, shape: tuple[int, ...]) -> bool:
+    """Does an index take all there is, like [:, None]?"""
+    return basic(key) and all(part in (None, slice(None)) for part in plain_key(key, shape))
+
+
 def getitem(make: Make, node: Node, x: Node, key: Any) -> Node | None:
     """x[:, None] is a column."""
-    return make("reshape", x, shape=node.shape) if basic(key) and plain_key(key, x.shape) == (slice(None), None) else None
+    return make("reshape", x, shape=node.shape) if whole(key, x.shape) else None
 
 
 def stack(make: Make, node: Node, *args: Node, axis: int) -> Node | None:
@@ -207,7 +212,7 @@ def concatenate(make: Make, node: Node, *args: Node, axis: int) -> Node | None:
 
 def scatter(make: Make, node: Node, *args: Node, keys: Any, shape: Any) -> Node | None:
     """Slices of rows, or elements of them, among zeros: concatenations. But the gradient of a weight is summed over time."""
-    if len(args) == 1 and basic(keys[0]) and plain_key(keys[0], shape) == (slice(None), None):
+    if len(args) == 1 and whole(keys[0], shape):
         return make("reshape", args[0], shape=shape)
     if len(node.shape) != 2 or any(x.op == "matmul" and turned(x.args[0]) for x in args):
         return None
