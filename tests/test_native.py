@@ -15,8 +15,8 @@ from conftest import in_threads, needs_compiler
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.compiler.native import build, passes
+from tinygrad_rnn.compiler.native.c_text import ELEMENT, END, KEYWORDS
 from tinygrad_rnn.compiler.native.loops import folded
-from tinygrad_rnn.compiler.native.text import ELEMENT, END, KEYWORDS
 
 pytestmark = [needs_compiler, pytest.mark.filterwarnings("error")]
 

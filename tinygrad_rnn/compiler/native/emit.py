@@ -10,10 +10,10 @@ from ..program import Node
 from ..roll import Rolled
 from ..schedule import BACKWARD, FORWARD, WHY
 from ..writer import Code, unused
+from .c_text import KEYWORDS, TAKEN, c_file
 from .call import functions
 from .loops import Loop, Memory, wrapped
 from .plan import Plan, fused_stages
-from .text import KEYWORDS, TAKEN, c_file
 
 
 def emit_c(rolled: Rolled, title: str) -> Code:

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..places import Buffer, Place
 from ..program import CONSTANT, Node
 from ..schedule import BACKWARD, FORWARD
+from .c_text import TYPES, single
 from .passes import Pass, Row
 from .plan import NotInC
 from .rows import view, width
-from .text import TYPES, single
 
 if TYPE_CHECKING:
     from .emit import NativeEmitter

@@ -13,8 +13,8 @@ from ..program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, ordered
 from ..roll import Rolled
 from ..schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, KNOWN, LAST, LOOPS, ONCE, OUTPUT, batchable
 from ..trace import CompileError
+from .c_text import CHEAP
 from .rows import by_rows, view, width
-from .text import CHEAP
 
 
 class NotInC(CompileError):

@@ -9,7 +9,7 @@ import numpy as np
 from ...ops import basic
 from ..program import CONSTANT, Node, elementwise, filled
 from ..trace import plain_key
-from .text import END, KINDS, TYPES
+from .c_text import END, KINDS, TYPES
 
 
 def width(node: Node) -> int:
