@@ -568,7 +568,7 @@ def test_long_lines_are_broken_before_signs():
 NAMES = [
     *sorted(KEYWORDS), "T", "N", "I", "j", "n", "t", "gemm", "gemmf", "product", "tanh", "expf", "sigmoid", "VECTOR", "main",
     "kept", "h_old", "h_new", "hs_all", "x", "dh", "é", "a b", "1", "_", "a;b", "forward_steps", "NULL", "stdin", "asm",
-    "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "on_arrays", "head",
+    "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "Arrays", "on_arrays", "head",
 ]  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from .ops import Together, fit
 from .scope import current_scope, recording
 
 if TYPE_CHECKING:
+    from .anomaly import Watch
     from .tensor import Tensor
 
 NOTHING = nullcontext()
@@ -54,9 +55,11 @@ def gradients(
     for root, seed in zip(roots, seeds):  # noqa: B905 (strict is slow)
         g = seed if create_graph else seed._data
         sums[root] = sums[root] + g if root in sums else g
-    watch = current_scope.get().watch
+    watch, skip = current_scope.get().watch, beside(order, targets) if targets else ()
+    if watch is None and not create_graph:
+        return walk(order, sums, False, targets, skip, through)
     with NOTHING if watch is None else watch.walking(order), recording(True) if create_graph else NOTHING:
-        return walk(order, sums, create_graph, targets, beside(order, targets) if targets else (), through)
+        return walk(order, sums, create_graph, targets, skip, through, watch)
 
 
 def beside(order: Sequence[Tensor], targets: Collection[Tensor]) -> set[Tensor]:
@@ -75,12 +78,12 @@ def walk(
     targets: Collection[Tensor],
     skip: Container[Tensor],
     through: bool = False,
+    watch: Watch | None = None,
 ) -> dict[Tensor, Any]:
     """`sums` holds what each node has received so far. Nothing is given to the nodes to `skip`."""
     ours: set[Tensor] = set()  # the nodes whose sum is an array made here, which may be added to in place
     waiting: dict[Tensor, dict[Together, list[Any]]] = {}  # uses of an input whose shares are computed together
     found: dict[Tensor, Any] = {}
-    watch = current_scope.get().watch
     for node in reversed(order):
         if not node._requires_grad:
             continue

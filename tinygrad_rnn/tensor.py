@@ -24,7 +24,21 @@ from .scope import Scope, current_scope, tick
 np.empty(31 << 20, np.uint8)
 
 ndarray, new = np.ndarray, object.__new__  # used once per op, so worth a shorter way to them
-ROWS = 1 << 14  # up to this many elements a transpose is copied into rows: BLAS is twice as fast on them, which pays at once
+ROWS = 1 << 14  # up to this many elements it pays at once to copy a transpose into rows, for which BLAS is faster
+
+
+class Transpose(weakref.ref["Tensor"]):
+    """A leaf's `.T`, as long as a graph holds it, and how often it has been asked for."""
+
+    asked = 0
+
+
+def in_rows(transpose: Array) -> Array:
+    """A copy of a matrix whose memory lies in columns: some columns at a time, which is up to eight times as fast as all."""
+    copy = np.empty(transpose.shape, transpose.dtype)
+    for i in range(0, len(copy.T), 64):
+        copy[:, i : i + 64] = transpose[:, i : i + 64]
+    return copy
 
 
 def lift(x: Any) -> Tensor:
@@ -108,7 +122,7 @@ class Tensor(Operators):
         self._operand: Array = array  # what forwards read: `_data`, or for a small transpose the same in rows
         self._lent: tuple[weakref.ref[Array], Array] | tuple[()] | None = None  # if not None, look before you read: _settle()
         self._requires_grad = False
-        self._transpose: weakref.ref[Tensor] | None = None
+        self._transpose: Transpose | None = None
         self.grad: Tensor | None = None
         self.name = name
         self.op: Op | None = None
@@ -170,7 +184,7 @@ class Tensor(Operators):
             if leaf._lent is not None:
                 leaf._settle()
             if leaf.version > self.version:
-                self._operand = np.ascontiguousarray(self._data)
+                self._operand = in_rows(self._data)
                 self._written()
             return
         assert self._lent
@@ -226,13 +240,15 @@ class Tensor(Operators):
             return self.transpose()
         if self._lent is not None:
             self._settle()
-        shared = self._transpose() if self._transpose is not None else None
+        kept = self._transpose
+        shared = None if kept is None else kept()
         tracked = self._requires_grad and current_scope.get().recording
-        if shared is None or shared.birth < self.version or shared._requires_grad is not tracked:
+        if kept is None or shared is None or shared.birth < self.version or shared._requires_grad is not tracked:
             shared = self.transpose()
-            self._transpose = weakref.ref(shared)
-            if self.ndim == 2 and self.size <= ROWS:
-                shared._operand, shared._lent = np.ascontiguousarray(shared._data), ()
+            self._transpose = kept = Transpose(shared)
+        kept.asked += 1
+        if shared._lent is None and (kept.asked == 4 or self._data.size <= ROWS) and self._data.ndim == 2:
+            shared._operand, shared._lent = in_rows(shared._data), ()
         return shared
 
     # -- backward ------------------------------------------------------------------------------------------------------------

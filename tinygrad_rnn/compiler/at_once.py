@@ -10,7 +10,7 @@ from .aligned import aligned
 from .places import parts
 from .program import CONSTANT, Node, forward, users
 from .roll import Rolled
-from .schedule import AFTER, BEFORE, BETWEEN, LAST, ONCE, OUTPUT, STAGES
+from .schedule import AFTER, BEFORE, BETWEEN, LAST, LOOPS, ONCE, OUTPUT, STAGES
 from .text import lifted, written
 from .writer import Writer
 
@@ -66,7 +66,8 @@ class AtOnce(Writer):
             return f"{self.library(aligned, 'aligned')}({texts[0]})"
         if node.op == "transpose":
             turned = ".T" if len(node.shape) == 2 else f".transpose{tuple(node.params['axes'])}"
-            return f"{texts[0]}{turned}" + ("" if all(r.op == "aligned" for r in self.reading[node]) else ".copy()")
+            view = all(r.op == "aligned" or (r.op == "matmul" and self.staged[r] not in LOOPS) for r in self.reading[node])
+            return f"{texts[0]}{turned}{'' if view else '.copy()'}"
         copy = ".copy()" if node.op == "getitem" and node.rank == CONSTANT else ""
         return self.expression(node, texts) + copy
 
@@ -100,7 +101,9 @@ class AtOnce(Writer):
         op, args = node.op, node.args
         shape = f"T, {', '.join(map(str, node.shape))}".rstrip(", ")
         if op == "matmul" and len(args[0].shape) == 2 and args[1].rank == CONSTANT and args[0].rank != CONSTANT:
-            return f"dot({self.rows(args[0])}, {self.use_node(args[1])}).reshape({shape})"
+            a, b = self.rows(args[0]), self.use_node(args[1])
+            wide = args[0].shape[0] > 1 < min(args[1].shape)  # there dot is slower, which first fills its result with zeros
+            return f"{f'({a} @ {b})' if wide else f'dot({a}, {b})'}.reshape({shape})"
         if op in ("getitem", "reshape", "transpose"):
             what = node.params["key"] if op == "getitem" else node.shape if op == "reshape" else node.params["axes"]
             return self.over_time(args[0]) + lifted((op, what))

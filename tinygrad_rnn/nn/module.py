@@ -113,7 +113,8 @@ class Module:
     def named_children(self) -> Iterator[tuple[str, Tensor | Module]]:
         """The parameters and modules held directly by this one, in the order they were set."""
         for name, value in vars(self).items():
-            yield from members(value, name)
+            if isinstance(value, (Tensor, Module, list, tuple, dict)):
+                yield from members(value, name)
 
     def child_path(self, child: str, below: str = "") -> str:
         """The path from here to a child, or to something below it."""
@@ -144,7 +145,14 @@ class Module:
 
     def parameters(self) -> list[Tensor]:
         """Every parameter, in the order of `named_parameters`."""
-        return [parameter for _, parameter in self.named_parameters()]
+        return list(self._parameters())
+
+    def _parameters(self) -> dict[Tensor, None]:
+        """Each once, without its path, which takes longest to find."""
+        found: dict[Tensor, None] = {}
+        for _, child in self.named_children():
+            found.update({child: None} if isinstance(child, Tensor) else child._parameters())
+        return found
 
     def _by_path(self) -> dict[str, Tensor]:
         found: dict[str, Tensor] = {}

@@ -15,7 +15,10 @@ from .c_text import TYPES
 
 DTYPES = {c: np.dtype(name) for name, c in TYPES.items()}
 HEAD = re.compile(r"^void (\w+)\(\s*long T, long N,\s+([^)]*?)\s*\) {", re.M)
-ARRAY = f"typedef struct {{ char head[{object.__basicsize__}]; void *data; }} Array;"  # as NumPy's C API has it
+ARRAYS = f"""
+typedef struct {{ char head[{object.__basicsize__}]; void *data; }} Array;  // as NumPy's C API has it
+typedef struct {{ char head[{tuple.__basicsize__}]; const Array *items[]; }} Arrays;  // a tuple of them
+"""
 GEMM = {"gemmf": np.float32, "gemm": np.float64}
 
 
@@ -36,18 +39,22 @@ def functions(text: str) -> list[Callable[..., None]]:
 def function(text: str) -> Callable[..., None]:
     """The only function of a C text."""
     name, arguments = HEAD.findall(text)[0]
-    dtypes = [DTYPES[a.split(" *")[0]] for a in re.split(r",\s+", arguments)]
-    arrays, data = (", ".join(form.format(i) for i in range(len(dtypes))) for form in ("const Array *a{}", "a{}->data"))
-    entry = f"void on_arrays(long T, long N, {arrays}) {{ {name}(T, N, {data}); }}"
+    declared = re.split(r",\s+", arguments)
+    read = [(i, DTYPES[a.removeprefix("const ").split(" *")[0]]) for i, a in enumerate(declared) if a.startswith("const ")]
+    data = ", ".join(f"a->items[{i}]->data" for i in range(len(declared)))
+    entry = f"void on_arrays(long T, long N, const Arrays *a) {{ {name}(T, N, {data}); }}"
     found = {gemm: blas(dtype) for gemm, dtype in GEMM.items() if f"(*{gemm})" in text}
     integers = "".join(f"typedef {kind} I;\n" for kind in {kind for _, kind in found.values()})
-    made = library("\n".join([integers + text, ARRAY, entry, ""]))
+    made = library("\n".join([integers + text, ARRAYS, entry, ""]))
     for gemm, (address, _) in found.items():
         ctypes.c_void_p.in_dll(made, gemm).value = address
     call, contiguous = made.on_arrays, np.ascontiguousarray
-    call.argtypes, call.restype = [ctypes.c_long] * 2 + [ctypes.py_object] * len(dtypes), None
+    call.argtypes, call.restype = [ctypes.c_long, ctypes.c_long, ctypes.py_object], None
 
     def called(steps: int, batch: int, *arrays: Any) -> None:
-        call(steps, batch, *map(contiguous, arrays, dtypes))
+        given = list(arrays)
+        for i, dtype in read:
+            given[i] = contiguous(arrays[i], dtype)
+        call(steps, batch, tuple(given))
 
     return called

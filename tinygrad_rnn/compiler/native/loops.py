@@ -77,6 +77,11 @@ def folded(line: str) -> list[str]:
     return [row.replace("\0", " ") for row in rows]
 
 
+def const(key: Any) -> str:
+    """What a loop is given, it does not write; buffers are there to be written."""
+    return "const " if isinstance(key[0] if isinstance(key, tuple) else key, Node) else ""
+
+
 def added(*terms: str) -> str:
     """a + b, without zeros"""
     return " + ".join(term for term in terms if term != "0") or "0"
@@ -143,13 +148,13 @@ class Loop:
         name = self.emitter.c_name(("array", key), text + end)
         if name not in self.parameters:
             self.arguments.append(text)
-            self.parameters[name] = f"{TYPES[str(dtype)]} *restrict {name}"
+            self.parameters[name] = f"{const(key)}{TYPES[str(dtype)]} *restrict {name}"
         return name
 
     def at_step(self, key: Any, wish: str, dtype: Any, where: str) -> str:
         """A pointer that moves with time."""
         name = self.emitter.c_name(key, wish)
-        self.tops[name] = f"{TYPES[str(dtype)]} *{name} = {where};"
+        self.tops[name] = f"{const(key)}{TYPES[str(dtype)]} *{name} = {where};"
         return name
 
     def pointer(self, what: Node | Place) -> str:
