@@ -272,7 +272,7 @@ class Wide(Written):
 def test_gates_of_any_kind(name, target):
     layer = nn.Recurrent(Wide(GATES[name]))
     if target == "c" and name == "backwards":
-        with pytest.raises(tg.CompileError, match=r"getitem of \(3, 2\) in every step cannot be written in C"):
+        with pytest.raises(tg.CompileError, match=r"getitem of \(3, 2\) in every step, which cannot be written in C"):
             in_every_call(layer)
     else:
         in_every_call(layer)

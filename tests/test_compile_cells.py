@@ -117,6 +117,9 @@ ONE = {  # of one state, two wide
     "relu": lambda c, x, h: tg.relu(c.z(x, h)[:, :2]),
     "relu at ties": lambda c, x, h: c.n(x, h) + tg.relu(h * 0),
     "maximum": lambda c, x, h: np.maximum(c.n(x, h), h),
+    "with the sign of the other": lambda c, x, h: np.copysign(c.n(x, h), h),
+    "quotients and remainders": lambda c, x, h: (lambda q, r: 0.1 * q + r)(*np.divmod(3 * c.n(x, h), 0.7)),
+    "before and after the point": lambda c, x, h: (lambda r, q: 0.1 * q + r)(*np.modf(3 * c.n(x, h))),
     "powers": lambda c, x, h: c.n(x, h) ** 2 - np.tanh(h) ** 3 + 2.0 ** -(h * h),
     "transcendental": lambda c, x, h: np.sin(c.n(x, h)) * np.log1p(h * h) - np.arctan2(h, 2 + x[:, :2]) + np.expm1(-h * h),
     "scalar parameter": lambda c, x, h: c.scalar * c.n(x, h) + c.p * h,
@@ -175,8 +178,8 @@ TWO = {  # of states (2, 2)
 
 
 NOT_IN_C = {
-    "a list as index", "a mask as index", "a number at each step", "cumsum", "einsum", "flat",
-    "mean of everything", "over the batch", "pad and tile", "prod", "product with a vector", "products of three axes",
+    "a list as index", "a mask as index", "a number at each step", "cumsum", "einsum",
+    "mean of everything", "over the batch", "pad and tile", "prod", "products of three axes",
     "repeat", "reversed", "reversed input", "slots", "stack", "sum of everything", "transposed",
 }  # fmt: skip
 
@@ -220,10 +223,16 @@ def in_every_call(layer):
 def test_one_state(name, target):
     layer = nn.Recurrent(Written(ONE[name]))
     if target == "c" and name in NOT_IN_C:
-        with pytest.raises(tg.CompileError, match=r'in every step cannot be written in C; write target="numpy"'):
+        with pytest.raises(tg.CompileError, match=r"py:\d+.* needs .* in every step, which cannot be written in C"):
             in_every_call(layer)
     else:
         in_every_call(layer)
+
+
+def test_whether_a_value_is_a_number_is_asked_of_every_input():
+    layer = nn.Recurrent(Written(lambda c, x, h: np.concatenate([np.fmax(x, 0 * h), np.fmin(0 * h, x)], axis=1)[:, 1:4], 3))
+    y, _ = tg.compile(layer)(np.array([[[5.0, np.nan, -1]], [[np.nan, 5, np.nan]]]))
+    np.testing.assert_array_equal(y.data[:, 0], [[0, 0, 0], [5, 0, 0]])
 
 
 @pytest.mark.parametrize("step", TWO.values(), ids=TWO)

@@ -24,6 +24,7 @@ from .steps import timing
 from .tensor import Tensor
 
 PACKAGE, LAYERS, NUMPY = (os.path.join(os.path.dirname(f), "") for f in (__file__, nn.__file__, np.__file__))
+RECORD = nn.record.__file__  # a layer's file that only passes on what it is told
 NEAR = 3  # how many time steps are shown on each side
 
 
@@ -172,7 +173,7 @@ def caller() -> str:
     """The line that ran an op: the innermost one of the user's, and the line of our layer if it called one."""
     frame, layer = sys._getframe(1), ""
     while frame.f_back is not None and frame.f_code.co_filename.startswith((PACKAGE, NUMPY)):
-        if not layer and frame.f_code.co_filename.startswith(LAYERS):
+        if not layer and frame.f_code.co_filename.startswith(LAYERS) and frame.f_code.co_filename != RECORD:
             layer = f" (in nn/{frame.f_code.co_filename[len(LAYERS) :]}:{frame.f_lineno})"
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}{layer}"

@@ -21,6 +21,7 @@ from ..nn.recurrent import Recurrent
 from ..nn.state import members, sizes, state_dtype
 from ..scope import Scope, current_scope
 from ..tensor import Tensor, apply
+from .native.plan import NotInC
 from .run import Rolling, outputs
 from .trace import CompileError, Wanted
 
@@ -142,8 +143,8 @@ class Compiled(Module):
             return self._call(x, hx, lengths, record)
         except CompileError as error:
             if self.fallback is None:
-                advice = 'or run this layer as it is, which tg.compile(layer, fallback="unrolled") does'
-                raise CompileError(f"compile: {error}; {advice}") from None
+                advice = '; or run this layer as it is, which tg.compile(layer, fallback="unrolled") does'
+                raise CompileError(f"compile: {error}{'' if isinstance(error, NotInC) else advice}") from None
             warnings.warn(f"compile: {error}; it runs unrolled", stacklevel=3)
             self._unrolled = True
             return self.layer(x, hx, lengths, record)

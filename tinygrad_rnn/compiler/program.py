@@ -28,16 +28,18 @@ SUMS = {"total", "product", "columns"}  # over time: of x, and over its axes; of
 class Node:
     """An op on other nodes; without an op, something that is given.
 
-    params: the op's static parameters. name: what people call it, or None. rank: what it depends on.
+    params: the op's static parameters. name: what people call it, or None. line: that of the cell which needs it, if one does.
+    rank: what it depends on.
     """
 
-    __slots__ = ("args", "dtype", "name", "op", "params", "rank", "shape")
+    __slots__ = ("args", "dtype", "line", "name", "op", "params", "rank", "shape")
 
     def __init__(
         self, op: str, args: tuple[Node, ...], params: dict[str, Any], shape: tuple[int, ...], dtype: Any, rank: int
     ) -> None:
         self.op, self.args, self.params, self.shape, self.dtype, self.rank = op, args, params, shape, np.dtype(dtype), rank
         self.name: str | None = None
+        self.line: str | None = None
 
     @property
     def value(self) -> Any:

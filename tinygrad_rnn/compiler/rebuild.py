@@ -26,6 +26,7 @@ def rebuilt(program: Program, step: Step, rule: Rule) -> Step:
             made = node if args == node.args else program.make(node.op, *args, **node.params)
         if made.name is None and made.args:
             made.name = node.name
+        made.line = made.line or node.line
         new[node] = made
     return step._replace(
         new=tuple(new[n] for n in step.new),

@@ -5,8 +5,8 @@ The way back is `backward.gradients` with create_graph, under the same tape: its
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -94,6 +94,7 @@ class Tape:
         self.nodes: dict[Tensor, Node] = {}
         self.externals: dict[Tensor, Node] = {}  # what the step reads and did not make: parameters, above all
         self.start = Tensor(0).birth
+        self.line: str | None = None  # that which a gradient belongs to, on the way back
 
     def given(self, name: str, array: Any, rank: int, requires_grad: bool = False) -> Tensor:
         """A Tensor for what will be given at run time."""
@@ -132,29 +133,44 @@ class Tape:
             name, params = "getitem", {"key": params["key"]}
         if name == "getitem" and basic(params["key"]):
             params = {"key": plain_key(params["key"], args[0].shape)}
+        if name == "reshape":
+            params = {"shape": node.shape}
         if name in ("sum", "mean", "max", "min", "prod", *NORMS):
             params = params | {"axis": axes(params["axis"], args[0].shape)}
         if name in ("concatenate", "stack"):
             params = {"axis": params["axis"] % node.ndim}
-        self.nodes[node] = self.program.make(name, *args, **params)
+        self.make(node, name, *args, **params)
+
+    def make(self, tensor: Tensor, op: str, *args: Node, **params: Any) -> None:
+        """The node of a Tensor that was just made."""
+        made = self.nodes[tensor] = self.program.make(op, *args, **params)
+        made.line = made.line or self.line or caller()
 
     def constant(self, node: Tensor, function: Any, inputs: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """A function of NumPy that has no derivative has made a Tensor without history."""
         node.__class__ = Traced
         args = [self.of(x if isinstance(x, Tensor) else Tensor(x)) for x in inputs]
-        self.nodes[node] = self.program.make(f"np.{function.__name__}", *args, **kwargs)
+        self.make(node, f"np.{function.__name__}", *args, **kwargs)
 
     def looked(self, function: Any) -> None:
         """A function of NumPy has looked at values."""
         depends(f"{'looks at' if function in LOOKS else 'takes the truth'} (np.{function.__name__})")
 
-    def walking(self, order: Sequence[Tensor]) -> AbstractContextManager[None]:
+    @contextmanager
+    def walking(self, order: Sequence[Tensor]) -> Iterator[None]:
         """A graph is walked back."""
-        return nullcontext()
+        before = self.line
+        try:
+            yield
+        finally:
+            self.line = before
 
     def arrived(self, g: Tensor, node: Tensor) -> None:
-        """The gradient of a node: it goes by the node's name."""
-        name, made = node.name or self.of(node).name, self.of(g)
+        """The gradient of a node: it goes by the node's name, and what follows belongs to the node's line."""
+        of, made = self.of(node), self.of(g)
+        if node.op is not None:
+            self.line = f"{of.line}, for the gradient of {node.op.name},"
+        name = node.name or of.name
         if name and made.name is None and made.args:
             made.name = f"d{name}"
 

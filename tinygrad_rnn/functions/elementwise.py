@@ -131,7 +131,7 @@ rad2deg, deg2rad = degrees, radians
 def copysign(x: Any, y: Any) -> Tensor:
     """x with the sign of y; no gradient leads to y."""
     size = abs(x)
-    return where(np.signbit(plain(y)), -size, size)
+    return where(constant(np.signbit, y), -size, size)
 
 
 def sigmoid(x: Any) -> Tensor:
@@ -141,23 +141,23 @@ def sigmoid(x: Any) -> Tensor:
 
 def fmax(x: Any, y: Any) -> Tensor:
     """The larger of the two, or the one that is not NaN; where they are equal each has half of the gradient."""
-    return apply(ops.MAXIMUM, where(np.isnan(plain(x)), y, x), where(np.isnan(plain(y)), x, y))
+    return apply(ops.MAXIMUM, where(constant(np.isnan, x), y, x), where(constant(np.isnan, y), x, y))
 
 
 def fmin(x: Any, y: Any) -> Tensor:
     """The smaller of the two, or the one that is not NaN; where they are equal each has half of the gradient."""
-    return apply(ops.MINIMUM, where(np.isnan(plain(x)), y, x), where(np.isnan(plain(y)), x, y))
+    return apply(ops.MINIMUM, where(constant(np.isnan, x), y, x), where(constant(np.isnan, y), x, y))
 
 
 def modf(x: Any) -> tuple[Tensor, Tensor]:
     """What follows the point, and what precedes it, each with the sign of x."""
-    whole = Tensor(np.trunc(plain(x)))
+    whole = constant(np.trunc, x)
     return subtract(x, whole), whole
 
 
 def divmod(x: Any, y: Any) -> tuple[Tensor, Tensor]:
     """floor(x / y), a constant, and mod(x, y)."""
-    return Tensor(np.floor_divide(plain(x), plain(y))), mod(x, y)
+    return constant(np.floor_divide, x, y), mod(x, y)
 
 
 @overload

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 # The order of additions stays, and so do NaN and infinity; what is given up are errno and floating-point traps.
-# -std=c11 knows no macros `linux` and `unix`, and no keywords but those of text.py: a cell may have such names. Without ivopts
+# -std=c11 knows no macros `linux` and `unix`, and no keywords but those in c_text.py: a cell may use them. Without ivopts
 # it compiles a tenth sooner what is as fast.
 FLAGS = [
     "-pipe", "-std=c11", "-O2", "-ftree-vectorize", "-fno-ivopts", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .build import BuildError, blas, library
-from .text import TYPES
+from .c_text import TYPES
 
 DTYPES = {c: np.dtype(name) for name, c in TYPES.items()}
 HEAD = re.compile(r"^void (\w+)\(\s*long T, long N,\s+([^)]*?)\s*\) {", re.M)

@@ -10,10 +10,10 @@ from ..program import Node
 from ..roll import Rolled
 from ..schedule import BACKWARD, FORWARD, WHY
 from ..writer import Code, unused
+from .c_text import KEYWORDS, TAKEN, c_file
 from .call import functions
-from .loops import Loop, Memory
+from .loops import Loop, Memory, wrapped
 from .plan import Plan, fused_stages
-from .text import KEYWORDS, TAKEN, c_file
 
 
 def emit_c(rolled: Rolled, title: str) -> Code:
@@ -64,7 +64,8 @@ class NativeEmitter(Emitter):
         for memory in self.memory.values():
             if memory.loop == loop:
                 self.line(f"{memory.name} = empty({memory.size(self.batch)}, {str(memory.dtype)!r})")
-        self.line(f"{name}({', '.join(['T', str(self.batch), *function.arguments])})")
+        for line in wrapped(f"{name}(", ["T", str(self.batch), *function.arguments], ")"):
+            self.line(line)
 
     def c_name(self, key: Any, wish: str) -> str:
         """The name of something in C."""

@@ -5,21 +5,23 @@ A step is a pass over the rows of the batch, a matrix product, a pass, and so on
 
 from __future__ import annotations
 
+import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from ..places import Buffer, Place
 from ..program import CONSTANT, Node
 from ..schedule import BACKWARD, FORWARD
+from .c_text import TYPES, single
 from .passes import Pass, Row
 from .plan import NotInC
 from .rows import view, width
-from .text import TYPES, single
 
 if TYPE_CHECKING:
     from .emit import NativeEmitter
 
-WIDEST = 100  # characters of a line of declarations
+WIDEST = 100  # characters of a list
+LONGEST = 127  # of a line
 
 
 class Memory:
@@ -44,6 +46,10 @@ class Memory:
         """How many elements there are."""
         return added(times(str(batch), self.kept, self.once), str(self.rows))
 
+    def order(self, buffer: Buffer) -> tuple[str, bool, bool, int]:
+        """Buffers in the order in which they lie in memory."""
+        return self.name, isinstance(buffer, Row), not buffer.stacked, self.at[buffer]
+
     def start(self, buffer: Buffer) -> str:
         """Where a buffer begins."""
         at = self.at[buffer]
@@ -59,6 +65,16 @@ def wrapped(head: str, parts: list[str], tail: str) -> list[str]:
         return [line]
     rows = wrap(", ".join(part.replace(" ", "\0") for part in parts), WIDEST - 4, break_long_words=False)
     return [head, *("    " + row.replace("\0", " ") for row in rows), tail]
+
+
+def folded(line: str) -> list[str]:
+    """A line of the program, or several if it is long: broken before signs, but not in products nor in indices."""
+    text = line.lstrip()
+    indent = line.removesuffix(text)
+    joined = re.sub(r" (?!([-+?:]|&&|\|\|) (?![^[]*]))", "\0", text)
+    more = f"{indent}    "
+    rows = wrap(joined, LONGEST, initial_indent=indent, subsequent_indent=more, break_long_words=False, break_on_hyphens=False)
+    return [row.replace("\0", " ") for row in rows]
 
 
 def const(key: Any) -> str:
@@ -94,10 +110,7 @@ class Loop:
         """The lines of one step."""
         plan, loop = self.plan, self.loop
         phase, nodes = plan.phase[loop], plan.body[loop]
-        when = {}
-        for value, _ in plan.copies[loop]:
-            root = view(value).root
-            when[value] = phase[root] + (root.op == "matmul") if root in phase else 0
+        when = {value: plan.ready(value, loop) for value, _ in plan.copies[loop]}
         lines: list[str] = []
         for p in range(max([-1, *phase.values(), *when.values()]) + 1):
             now = [n for n in nodes if phase[n] == p]
@@ -119,11 +132,11 @@ class Loop:
                 *wrapped(f"void {self.name}(", ["long T", "long N", *self.parameters.values()], ") {"),
                 *(
                     f"    {TYPES[str(b.dtype)]} *restrict {name} = {added(base, m.start(b))};"
-                    for name, (b, base, m) in self.parts.items()
+                    for name, (b, base, m) in sorted(self.parts.items(), key=lambda part: part[1][2].order(part[1][0]))
                 ),
                 *(f"    for (long j = 0; j < {wide}; j++) {name}[j] = 0;" for name, wide in sums),
                 f"    for ({order}) {{",
-                *(f"        {line}" for line in [*self.tops.values(), *self.body]),
+                *(row for line in [*self.tops.values(), *self.body] for row in folded(f"        {line}")),
                 "    }",
                 "}",
             ]
@@ -191,7 +204,7 @@ class Loop:
         a, b = node.args
         plain = len(a.shape) == len(b.shape) == 2 and a.rank != CONSTANT == b.rank and a.dtype == b.dtype == node.dtype
         if not plain or str(node.dtype) not in TYPES:
-            raise NotInC(f"a product of {a.shape} and {b.shape} in every step")
+            raise NotInC(f"a product of {a.shape} and {b.shape}", node)
         root, start, _ = view(a)
         left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)
         out, out_apart = self.matrix(node)

@@ -12,9 +12,9 @@ import numpy as np
 
 from ..places import Buffer, Place, parts
 from ..program import Node, elementwise, promoted
+from .c_text import ARGUMENTS, ELEMENT, END, FIRM, TYPES, firmness, number, read_times, single
 from .plan import Plan
 from .rows import View, same_number, view, width
-from .text import ARGUMENTS, ELEMENT, END, FIRM, TYPES, firmness, number, read_times, single
 
 Item = Node | tuple[Node, Place]  # a value to compute, or one to copy to a place
 

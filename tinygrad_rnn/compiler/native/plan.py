@@ -13,15 +13,18 @@ from ..program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, ordered
 from ..roll import Rolled
 from ..schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, KNOWN, LAST, LOOPS, ONCE, OUTPUT, batchable
 from ..trace import CompileError
+from .c_text import CHEAP
 from .rows import by_rows, view, width
-from .text import CHEAP
 
 
 class NotInC(CompileError):
     """A step that can become a program of NumPy, but not of C."""
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f'{what} cannot be written in C; write target="numpy"')
+    def __init__(self, what: str, node: Node) -> None:
+        super().__init__(
+            f"{node.line or 'the step'} needs {what} in every step, which cannot be written in C. "
+            'Leave target out or write target="numpy", and NumPy runs it'
+        )
 
 
 GIVEN = {INPUT: BEFORE, STATE: FORWARD, SEED: BETWEEN, CARRY: BACKWARD}  # where what is given is known from
@@ -104,7 +107,7 @@ class Plan:
 
     def place_states(self, loop: str, olds: Iterable[Node], news: Iterable[Node], buffers: Iterable[Buffer]) -> None:
         """States, or the gradients that are carried: what a step is given and what it gives."""
-        for old, new, buffer in zip(olds, news, buffers, strict=False):
+        for old, new, buffer in zip(olds, news, buffers, strict=True):
             (self.of if loop == FORWARD else self.temporary[loop])[old] = Place(buffer, old=True)
             self.settle(new, Place(buffer), loop)
 
@@ -194,10 +197,10 @@ class Plan:
         for node in self.body[loop]:
             rows = node.op == "matmul" or node in self.sums or (by_rows(node) and of_batch(node))
             if not rows or not all(of_batch(view(x).root) for x in node.args):
-                raise NotInC(f"{node.op} of {', '.join(str(x.shape) for x in node.args)} in every step")
+                raise NotInC(f"{node.op} of {', '.join(str(x.shape) for x in node.args)}", node)
         for node, _ in self.copies[loop]:
             if not of_batch(view(node).root):
-                raise NotInC(f"{view(node).root.shape} as rows of {node.shape}")
+                raise NotInC(f"{view(node).root.shape} as rows of {node.shape}", node)
 
     def phases(self, loop: str) -> dict[Node, int]:
         """In which pass each value is computed. Between passes are the products, which read what passes have written."""
@@ -216,6 +219,11 @@ class Plan:
             if in_memory and self.place(node, loop) is None:
                 self.put(node, Place(Buffer(node, False)), self.temporary[loop])
         return found
+
+    def ready(self, value: Node, loop: str) -> int:
+        """The first pass that can read a value."""
+        root = view(value).root
+        return self.phase[loop][root] + (root.op == "matmul") if root in self.phase[loop] else 0
 
     def place(self, node: Node, loop: str) -> Place | None:
         """Where a value is, if it is in memory."""

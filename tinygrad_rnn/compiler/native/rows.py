@@ -9,7 +9,7 @@ import numpy as np
 from ...ops import basic
 from ..program import CONSTANT, Node, elementwise, filled
 from ..trace import plain_key
-from .text import ARITHMETIC, END, LOGIC, TYPES
+from .c_text import END, KINDS, TYPES
 
 
 def width(node: Node) -> int:
@@ -25,13 +25,13 @@ def by_rows(node: Node) -> bool:
         numbers = len(node.shape) == 1  # which meet numbers only: NumPy would lay them along a row
         same = all(not x.shape or (len(x.shape) == 1 and x.rank != CONSTANT) for x in node.args) if numbers else True
         same = same and (numbers or all(len(x.shape) != 1 or x.rank == CONSTANT for x in node.args))
-        return same and node.op in (LOGIC if node.dtype.kind == "b" else ARITHMETIC)
+        return same and node.op in KINDS[node.dtype.kind]
     if node.op == "getitem":
         return cut(node) is not None
     if node.op == "concatenate":
         return bool(node.params["axis"] == 1)
     if node.op in END:
-        return bool(node.params["axis"] == (1,)) and node.dtype.kind == "f"
+        return bool(node.params["axis"] == (1,)) and node.dtype.kind in ("f" if node.op != "sum" else "fi")
     if node.op == "reshape":
         return width(node) == 1 == width(node.args[0])
     return node.op == "broadcast_to" and len(node.args[0].shape) != 1

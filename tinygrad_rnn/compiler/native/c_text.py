@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-TYPES = {"float32": "float", "float64": "double", "bool": "unsigned char"}
+TYPES = {"float32": "float", "float64": "double", "int64": "long", "bool": "unsigned char"}
 # Of an element each; {f} is f for single precision and nothing for double.
 ARITHMETIC = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}", "neg": "-{0}", "np.positive": "{0}",
@@ -17,15 +17,22 @@ ARITHMETIC = {
     "power": "pow{f}({0}, {1})", "arctan2": "atan2{f}({0}, {1})", "hypot": "hypot{f}({0}, {1})",
     "arccos": "acos{f}({0})", "arcsin": "asin{f}({0})", "arctan": "atan{f}({0})", "arccosh": "acosh{f}({0})",
     "arcsinh": "asinh{f}({0})", "arctanh": "atanh{f}({0})",
-} | {name: f"{name}{{f}}({{0}})" for name in (
-    "cbrt", "cos", "cosh", "exp", "exp2", "expm1", "log", "log10", "log1p", "log2", "sin", "sinh", "sqrt", "tan", "tanh",
+} | {name: f"{name.removeprefix('np.')}{{f}}({{0}})" for name in (
+    "cbrt", "cos", "cosh", "exp", "exp2", "expm1", "log", "log10", "log1p", "log2", "sin", "sinc", "sinh", "sqrt", "tan",
+    "tanh", "np.ceil", "np.floor", "np.rint", "np.trunc",
+)} | {name: f"{name.removeprefix('np.')}{{f}}({{0}}, {{1}})" for name in (
+    "fmod", "logaddexp", "logaddexp2", "mod", "np.floor_divide",
 )}  # fmt: skip
+INTEGER = {"add", "sub", "mul", "neg", "np.positive", "maximum", "minimum", "np.sign", "where", "astype"}
 LOGIC = {
     "np.greater": "{0} > {1}", "np.greater_equal": "{0} >= {1}", "np.less": "{0} < {1}", "np.less_equal": "{0} <= {1}",
     "np.equal": "{0} == {1}", "np.not_equal": "{0} != {1}", "np.logical_not": "!{0}", "np.logical_and": "{0} && {1}",
-    "np.logical_or": "{0} || {1}", "np.isnan": "{0} != {0}",
+    "np.logical_or": "{0} || {1}", "np.logical_xor": "!{0} != !{1}", "np.isnan": "{0} != {0}",
+    "np.isfinite": "-__builtin_inf() < {0} && {0} < __builtin_inf()", "np.isinf": "fabs{f}({0}) == __builtin_inf()",
+    "np.signbit": "__builtin_signbit({0}) != 0",
 }  # fmt: skip
 ELEMENT = ARITHMETIC | LOGIC
+KINDS = {"f": {*ARITHMETIC}, "i": INTEGER, "b": {*LOGIC, "where", "np.positive"}}  # what may give a value of which kind
 END = {
     "sum": ("0", "{1} += {0}"),
     "max": ("-__builtin_inf()", "{1} = {0} > {1} || {0} != {0} ? {0} : {1}"),
@@ -33,9 +40,7 @@ END = {
 }  # of a row: the value at first, and with the element {0} more
 FIRM = {"add": 1, "sub": 1, "mul": 2, "div": 2}  # how firmly an expression holds together; names and calls: 3, others: 0
 ARGUMENTS = ((3, 3, 3), (1, 2), (2, 3), (0, 0))  # for each of these, how firmly its arguments have to: a - (b - c), a - b * c
-CHEAP = {"add", "sub", "mul", "neg", "np.positive", "maximum", "minimum", "where", "astype", "abs", *LOGIC}
-
-LIBRARY = re.findall(r"\b(\w+)\{f\}", " ".join(ELEMENT.values()))
+CHEAP = {*INTEGER, *LOGIC, "abs", "np.ceil", "np.floor", "np.rint", "np.trunc"}
 KEYWORDS = {
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for",
     "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct",
@@ -45,9 +50,6 @@ KEYWORDS = {
     "typeof", "typeof_unqual", "unix",
 }  # fmt: skip
 TAKEN = {"I", "N", "T", "VECTOR", "j", "main", "n", "t"}
-TAKEN |= {name + f for name in ("gemm", "product", *LIBRARY) for f in ("f", "")}
-
-SIGMOID = "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }}\n"
 PRODUCT = """void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm
 // out = a @ b, for a (n, k) and b (k, m); the rows of a and of out begin so far apart
 static inline void product{f}(long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart) {{
@@ -64,6 +66,40 @@ static inline void product{f}(long n, long k, long m, const {c} *a, long apart, 
     }}
 }}
 """
+
+
+FUNCTIONS = {  # of ours
+    "sigmoid": "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }}\n",
+    "logaddexp": """static inline {c} logaddexp{f}({c} x, {c} y) {{
+    const {c} more = log1p{f}(exp{f}(-fabs{f}(x - y)));  // NaN where both are infinite
+    return x == y ? x + ({c}) 0.69314718055994531 : (x > y ? x : y) + more;
+}}
+""",
+    "logaddexp2": """static inline {c} logaddexp2{f}({c} x, {c} y) {{
+    const {c} more = log1p{f}(exp2{f}(-fabs{f}(x - y)));
+    return x == y ? x + 1 : (x > y ? x : y) + ({c}) 1.4426950408889634 * more;
+}}
+""",
+    "sinc": """static inline {c} sinc{f}({c} x) {{
+    const {c} angle = ({c}) 3.1415926535897932 * x;
+    return x == 0 ? 1 : sin{f}(angle) / angle;
+}}
+""",
+    "mod": """static inline {c} mod{f}({c} x, {c} y) {{
+    const {c} rest = fmod{f}(x, y);  // has the sign of x
+    return rest == 0 ? copysign{f}(rest, y) : (rest < 0) != (y < 0) ? rest + y : rest;
+}}
+""",
+    "floor_divide": """static inline {c} floor_divide{f}({c} x, {c} y) {{
+    const {c} rest = fmod{f}(x, y), whole = rint{f}((x - rest) / y) - (rest != 0 && (rest < 0) != (y < 0));
+    return y == 0 ? x / y : whole == 0 ? copysign{f}(whole, x / y) : whole;
+}}
+""",
+    "product": PRODUCT,
+}
+LIBRARY = {*re.findall(r"\b(\w+)\{f\}\(", " ".join([*ELEMENT.values(), *FUNCTIONS.values()]))} - {"gemm", *FUNCTIONS}
+OF_TWO = {"atan2", "copysign", "fmod", "hypot", "pow"}
+TAKEN |= {name + f for name in ("gemm", *LIBRARY, *FUNCTIONS) for f in ("f", "")}
 
 
 def firmness(op: str) -> int:
@@ -96,11 +132,10 @@ def c_file(functions: list[str]) -> str:
     called = set(re.findall(r"\b(\w+)\(", body))
     head = ""
     for f, c, s in (("f", "float", "s"), ("", "double", "d")):
-        if f"sigmoid{f}" in called:
-            called.add(f"exp{f}")
-        for name in sorted(set(LIBRARY) - {"sigmoid"}):
+        ours = "".join(text.format(c=c, f=f, s=s) for name, text in FUNCTIONS.items() if name + f in called)
+        called |= set(re.findall(r"\b(\w+)\(", ours))
+        for name in sorted(LIBRARY):
             if name + f in called:
-                head += f"VECTOR {c} {name}{f}({c}{f', {c}' * (name in ('atan2', 'hypot', 'pow'))});\n"
-        for name, text in (("sigmoid", SIGMOID), ("product", PRODUCT)):
-            head += text.format(c=c, f=f, s=s) if name + f in called else ""
+                head += f"VECTOR {c} {name}{f}({c}{f', {c}' * (name in OF_TWO)});\n"
+        head += ours
     return f"{head}\n{body}"
