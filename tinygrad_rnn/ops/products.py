@@ -10,7 +10,6 @@ import numpy as np
 
 from .table import Together, Uses, call, fit, op, total
 
-
 SMALL = 1 << 14  # elements of a matrix
 
 
