@@ -91,8 +91,9 @@ def walk(
         # What has arrived.
         op, g, data = node.op, sums.pop(node, None), node._data
         if g is not None and g.shape != data.shape:  # the node was broadcast where it was used
+            if g.size > data.size:  # what is summed is new memory
+                ours.add(node)
             g = fit(g, data.shape)
-            ours.add(node)
         if node in waiting:
             for rule, uses in waiting.pop(node).items():
                 g = rule.rule(uses) if g is None else g + rule.rule(uses)
