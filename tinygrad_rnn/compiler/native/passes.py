@@ -14,7 +14,7 @@ from ..places import Buffer, Place, parts
 from ..program import Node, elementwise, promoted
 from .plan import Plan
 from .rows import View, same_number, view, width
-from .text import ARGUMENTS, ELEMENT, END, FIRM, TYPES, firmness, number, read_times, single
+from .text import ARGUMENTS, ELEMENT, END, FIRM, LANES, TYPES, firmness, number, read_times, single
 
 Item = Node | tuple[Node, Place]  # a value to compute, or one to copy to a place
 
@@ -39,7 +39,7 @@ class Pass:
         nodes: Iterable[Node],
         copies: Iterable[tuple[Node, Place]],
         pointer: Callable[[Node | Place], str],
-        name: Callable[[Node], str],
+        name: Callable[..., str],
     ) -> None:
         self.plan, self.loop, self.pointer, self.name = plan, loop, pointer, name
         self.widths: list[int] = []
@@ -137,22 +137,41 @@ class Pass:
     def one(self, k: int, items: list[Item]) -> list[str]:
         """One loop over a row; of a single element, the lines alone."""
         ends = [i for i in items if isinstance(i, Node) and i.op in END]
-        head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {END[e.op][0]};" for e in ends]
+        wide, lanes = self.widths[k], self.in_lanes(k)
         body = [line for item in items for line in self.item(item, k)]
         tail = [f"{self.element(place, k)} = {self.name(e)};" for e in ends for place in self.to[e]]
-        if self.widths[k] == 1:
+        if ends and lanes:
+            first = {e: "0" if e.op == "sum" else f"[0 ... {LANES - 1}] = {END[e.op][0]}" for e in ends}
+            return [
+                *(f"{TYPES[str(e.dtype)]} {self.name(e, '_lanes')}[{LANES}] = {{{first[e]}}};" for e in ends),
+                f"for (long block = 0; block < {wide}; block += {LANES}) {{",
+                "    #pragma omp simd",
+                f"    for (long j = block; j < block + {LANES}; j++) {{",
+                *(f"        {line}" for line in body),
+                "    }",
+                "}",
+                *(f"const {TYPES[str(e.dtype)]} {self.name(e)} = {e.op}{LANES}{single(e.dtype)}({self.name(e, '_lanes')});" for e in ends),
+                *tail,
+            ]
+        head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {END[e.op][0]};" for e in ends]
+        if wide == 1:
             return head + [line.replace("[j]", "[0]") for line in body] + tail  # [j]: of sums over time
         sums = ", ".join(self.name(e) for e in ends)
         if all(e.op == "sum" for e in ends):
             head.append("#pragma omp simd" + (f" reduction(+:{sums})" if sums else ""))
-        return [*head, f"for (long j = 0; j < {self.widths[k]}; j++) {{", *(f"    {line}" for line in body), "}", *tail]
+        return [*head, f"for (long j = 0; j < {wide}; j++) {{", *(f"    {line}" for line in body), "}", *tail]
+
+    def in_lanes(self, k: int) -> bool:
+        """Does a loop take its sums and the like in so many parts, side by side?"""
+        return self.widths[k] % LANES == 0
 
     def item(self, item: Item, k: int) -> list[str]:
         """The lines of an item."""
         if isinstance(item, tuple):
             return [f"{self.element(item[1], k)} = {self.text(item[0], k)};"]
         if item.op in END:
-            return [END[item.op][1].format(self.text(item.args[0], k), self.name(item)) + ";"]
+            into = f"{self.name(item, '_lanes')}[j - block]" if self.in_lanes(k) else self.name(item)
+            return [END[item.op][1].format(self.text(item.args[0], k), into) + ";"]
         if self.is_sum(item):
             factors = [self.text(x, k, least) for x, least in zip(item.args, ARGUMENTS[FIRM["mul"]], strict=False)]
             return [f"{self.pointer(self.rows[item])}[j] += {' * '.join(factors)};"]

@@ -31,6 +31,7 @@ END = {
     "max": ("-__builtin_inf()", "{1} = {0} > {1} || {0} != {0} ? {0} : {1}"),
     "min": ("__builtin_inf()", "{1} = {0} < {1} || {0} != {0} ? {0} : {1}"),
 }  # of a row: the value at first, and with the element {0} more
+LANES = 16  # so many parts of a sum or the like are taken side by side, if the row divides by it
 FIRM = {"add": 1, "sub": 1, "mul": 2, "div": 2}  # how firmly an expression holds together; names and calls: 3, others: 0
 ARGUMENTS = ((3, 3, 3), (1, 2), (2, 3), (0, 0))  # for each of these, how firmly its arguments have to: a - (b - c), a - b * c
 CHEAP = {"add", "sub", "mul", "neg", "np.positive", "maximum", "minimum", "where", "astype", "abs", *LOGIC}
@@ -44,8 +45,8 @@ KEYWORDS = {
     "alignas", "alignof", "asm", "bool", "constexpr", "false", "linux", "nullptr", "static_assert", "thread_local", "true",
     "typeof", "typeof_unqual", "unix",
 }  # fmt: skip
-TAKEN = {"I", "N", "T", "VECTOR", "j", "main", "n", "t"}
-TAKEN |= {name + f for name in ("gemm", "product", *LIBRARY) for f in ("f", "")}
+TAKEN = {"I", "N", "T", "VECTOR", "block", "j", "main", "n", "t"}
+TAKEN |= {name + f for name in ("gemm", "product", *(f"{op}{LANES}" for op in END), *LIBRARY) for f in ("f", "")}
 
 SIGMOID = "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }}\n"
 PRODUCT = """void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm
@@ -64,6 +65,17 @@ static inline void product{f}(long n, long k, long m, const {c} *a, long apart, 
     }}
 }}
 """
+
+
+def fold(op: str, c: str, f: str) -> str:
+    """The function that makes one of LANES: in halves, for which a processor has instructions."""
+    name, update = f"{op}{LANES}{f}", END[op][1]
+    text = f"static inline {c} {name}({c} *lanes) {{\n"
+    half = LANES
+    while half := half // 2:
+        text += "    #pragma omp simd\n" * (half > 1)
+        text += f"    for (int j = 0; j < {half}; j++) {update.format(f'lanes[{half} + j]', 'lanes[j]')};\n"
+    return f"{text}    return lanes[0];\n}}\n"
 
 
 def firmness(op: str) -> int:
@@ -101,6 +113,7 @@ def c_file(functions: list[str]) -> str:
         for name in sorted(set(LIBRARY) - {"sigmoid"}):
             if name + f in called:
                 head += f"VECTOR {c} {name}{f}({c}{f', {c}' * (name in ('atan2', 'hypot', 'pow'))});\n"
+        head += "".join(fold(op, c, f) for op in END if f"{op}{LANES}{f}" in called)
         for name, text in (("sigmoid", SIGMOID), ("product", PRODUCT)):
             head += text.format(c=c, f=f, s=s) if name + f in called else ""
     return f"{head}\n{body}"
