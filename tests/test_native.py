@@ -216,6 +216,53 @@ def test_sums_and_the_like(dtype, monkeypatch):
     assert ENDS.keys() <= written
 
 
+@pytest.mark.parametrize("width", [16, 20, 48])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_sums_of_long_rows(dtype, width):
+    steps, rng = [*ENDS.values(), *MORE_ENDS.values()], np.random.default_rng(0)
+    layer = nn.Recurrent(
+        Cell(lambda x, *hs: tuple(f(h) / width + x for f, h in zip(steps, hs, strict=True)), (width,) * len(steps))
+    )
+    x, dy, found = rng.normal(size=(3, 2, width)).astype(dtype), rng.normal(size=(2, width)).astype(dtype), []
+    for call in (tg.compile(layer, target="c"), layer):
+        leaf = tg.Tensor(x, requires_grad=True)
+        _, final = call(leaf)
+        sum((h * dy).sum() for h in final).backward()
+        found.append([h.data for h in (*final, leaf.grad)])
+    for mine, expected in zip(*found, strict=True):
+        tolerance = 1e-12 if dtype == np.float64 else 2e-5
+        np.testing.assert_allclose(mine, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+def test_a_row_that_is_joined_before_a_mean_and_after():
+    def step(x, h):
+        new = np.tanh(h * np.mean(h * h, axis=1, keepdims=True))
+        return x + np.tanh(np.concatenate([h[:, :1], new], axis=1)[:, :-1])
+
+    rng = np.random.default_rng(0)
+    same(step, rng.normal(size=(3, 2, 4)), [rng.normal(size=(2, 4))])
+
+
+@pytest.mark.parametrize("at", [0, 20, 31])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("end", [np.sum, np.max, np.min])
+def test_one_of_many_is_not_finite(end, bad, at):
+    layer, x = nn.Recurrent(Cell(lambda x, h: 0 * h + end(x, axis=1, keepdims=True), 32)), np.ones((1, 2, 32))
+    x[0, 1, at] = bad
+    with tg.no_grad():
+        found = tg.compile(layer, target="c")(x)[0].data
+    np.testing.assert_array_equal(found[0], np.broadcast_to(end(x[0], axis=1, keepdims=True), (2, 32)))
+
+
+def test_norms_remember_no_rows():
+    """All that is read of an earlier loop is there in any case, or computed again; so no row waits for the sums of its own."""
+    compiled = tg.compile(nn.Recurrent(nn.zoo.LayerNormLSTMCell(3, 16)), target="c")
+    compiled(np.ones((1, 2, 3), np.float32))
+    forward = compiled.source.split("void backward_steps")[0]
+    assert "_row" not in forward
+    assert forward.count("for (long n = 0;") == 5  # two means, two squares, gates and a mean, squares, the state
+
+
 @pytest.mark.parametrize(
     "text",
     ["a - b - c", "a - (b - c)", "a - b * c", "(a - b) * c", "a / b * c", "a / (b * c)", "a * (b / c)", "exp(a - b) - c"],

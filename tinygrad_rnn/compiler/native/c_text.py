@@ -38,6 +38,7 @@ END = {
     "max": ("-__builtin_inf()", "{1} = {0} > {1} || {0} != {0} ? {0} : {1}"),
     "min": ("__builtin_inf()", "{1} = {0} < {1} || {0} != {0} ? {0} : {1}"),
 }  # of a row: the value at first, and with the element {0} more
+LANES = 16  # so many parts of a sum or the like are taken side by side, if the row divides by it
 FIRM = {"add": 1, "sub": 1, "mul": 2, "div": 2}  # how firmly an expression holds together; names and calls: 3, others: 0
 ARGUMENTS = ((3, 3, 3), (1, 2), (2, 3), (0, 0))  # for each of these, how firmly its arguments have to: a - (b - c), a - b * c
 CHEAP = {*INTEGER, *LOGIC, "abs", "np.ceil", "np.floor", "np.rint", "np.trunc"}
@@ -49,7 +50,7 @@ KEYWORDS = {
     "alignas", "alignof", "asm", "bool", "constexpr", "false", "linux", "nullptr", "static_assert", "thread_local", "true",
     "typeof", "typeof_unqual", "unix",
 }  # fmt: skip
-TAKEN = {"I", "N", "T", "VECTOR", "j", "main", "n", "t"}
+TAKEN = {"I", "N", "T", "VECTOR", "block", "j", "main", "n", "t"}
 PRODUCT = """void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm
 // out = a @ b, for a (n, k) and b (k, m); the rows of a and of out begin so far apart
 static inline void product{f}(long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart) {{
@@ -99,7 +100,18 @@ FUNCTIONS = {  # of ours
 }
 LIBRARY = {*re.findall(r"\b(\w+)\{f\}\(", " ".join([*ELEMENT.values(), *FUNCTIONS.values()]))} - {"gemm", *FUNCTIONS}
 OF_TWO = {"atan2", "copysign", "fmod", "hypot", "pow"}
-TAKEN |= {name + f for name in ("gemm", *LIBRARY, *FUNCTIONS) for f in ("f", "")}
+TAKEN |= {name + f for name in ("gemm", *(f"{op}{LANES}" for op in END), *LIBRARY, *FUNCTIONS) for f in ("f", "")}
+
+
+def fold(op: str, c: str, f: str) -> str:
+    """The function that makes one of LANES: in halves, for which a processor has instructions."""
+    name, update = f"{op}{LANES}{f}", END[op][1]
+    text = f"static inline {c} {name}({c} *lanes) {{\n"
+    half = LANES
+    while half := half // 2:
+        text += "    #pragma omp simd\n" * (half > 1)
+        text += f"    for (int j = 0; j < {half}; j++) {update.format(f'lanes[{half} + j]', 'lanes[j]')};\n"
+    return f"{text}    return lanes[0];\n}}\n"
 
 
 def firmness(op: str) -> int:
@@ -137,5 +149,5 @@ def c_file(functions: list[str]) -> str:
         for name in sorted(LIBRARY):
             if name + f in called:
                 head += f"VECTOR {c} {name}{f}({c}{f', {c}' * (name in OF_TWO)});\n"
-        head += ours
+        head += "".join(fold(op, c, f) for op in END if f"{op}{LANES}{f}" in called) + ours
     return f"{head}\n{body}"

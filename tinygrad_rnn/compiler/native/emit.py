@@ -73,9 +73,10 @@ class NativeEmitter(Emitter):
             self.c_names[key] = unused(f"{wish[0]}_{wish[1:]}" if wish in KEYWORDS else wish, self.c_taken)
         return self.c_names[key]
 
-    def c_value(self, node: Node) -> str:
-        """The name of a value that C computes."""
-        return self.c_names.get(node) or self.c_name(node, self.hint(node))
+    def c_value(self, node: Node, end: str = "") -> str:
+        """The name of a value that C computes, or of what goes with it."""
+        name = self.c_names.get(node) or self.c_name(node, self.hint(node))
+        return self.c_name((node, end), name + end) if end else name
 
     def private(self, buffer: Buffer, loop: str) -> Memory:
         """The memory that has a buffer which only C knows."""

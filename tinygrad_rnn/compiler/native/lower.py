@@ -8,6 +8,7 @@ from ..norms import expanded
 from ..program import CONSTANT, NORMS, Node, Program, elementwise, ordered, users
 from ..rebuild import everywhere, rebuilt, roots
 from ..trace import Step
+from .c_text import CHEAP
 from .rows import by_rows, cut, width
 from .simpler import simpler
 
@@ -23,17 +24,31 @@ def without_norms(program: Program, node: Node, args: tuple[Node, ...]) -> Node 
     return expanded(program, node.op, args[0], **node.params) if node.op in NORMS and node.rank > CONSTANT else None
 
 
+def sliced(node: Node) -> bool:
+    """Are these some columns of a matrix?"""
+    return cut(node) is not None and len(node.shape) == 2
+
+
 def pieces(program: Program, step: Step) -> Step:
-    """(a + b)[:, i:j] as a[:, i:j] + b[:, i:j], if nothing but such pieces is read of the sum; likewise other operations."""
-    order = ordered(roots(step))
+    """(a + b)[:, i:j] as a[:, i:j] + b[:, i:j], if nothing but such pieces is read of the sum; likewise other operations.
+
+    What is cheap may also be read whole: on the way back, where it is computed again, or if it is made of one array alone.
+    """
+    order, ahead = ordered(roots(step)), set(ordered([*step.new, *step.outputs.values()]))
     reading, wanted = users(order), set(roots(step))
-    apart: set[Node] = set()  # what is read in pieces only
+    apart: set[Node] = set()  # what is read in pieces
+    whole: set[Node] = set()  # what of that is read whole, too
     for node in reversed(order):
         readers = reading.get(node, [])
         if not readers or node in wanted or width(node) == 1 or not elementwise(node) or not by_rows(node):
             continue
-        if all(y in apart or (cut(y) is not None and len(y.shape) == 2) for y in readers):
+        by_piece = [y for y in readers if y in apart or sliced(y)]
+        others = [y for y in readers if y in whole or y not in by_piece]
+        single = sum(width(x) > 1 for x in node.args) == 1
+        cheap = node.op in CHEAP and (single or not any(y in ahead and y not in whole for y in others))
+        if by_piece and (cheap or not others):
             apart.add(node)
+            whole |= {node} if others else set()
     new: set[Node] = set()  # the same, as they are made anew
 
     def piece(node: Node, key: Any) -> Node:
@@ -48,6 +63,6 @@ def pieces(program: Program, step: Step) -> Step:
             made = program.make(node.op, *args, **node.params)
             new.add(made)
             return made
-        return piece(args[0], node.params["key"]) if node.args and node.args[0] in apart else None
+        return piece(args[0], node.params["key"]) if sliced(node) and node.args[0] in apart else None
 
     return rebuilt(program, step, rule)

@@ -1,18 +1,19 @@
 """A pass over the rows of a batch, as C: for each sequence a few loops over the elements of its row.
 
-Operations of one width share a loop, unless one needs a whole row of what the other computes: a sum, a slice.
+Operations of one width share a loop, unless one needs a whole row of what the other computes: a sum, a slice. Where rows
+would wait for sums, each row for its own, all of them take the loops up to there first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..places import Buffer, Place, parts
 from ..program import Node, elementwise, promoted
-from .c_text import ARGUMENTS, ELEMENT, END, FIRM, TYPES, firmness, number, read_times, single
+from .c_text import ARGUMENTS, CHEAP, ELEMENT, END, FIRM, LANES, TYPES, firmness, number, read_times, single
 from .plan import Plan
 from .rows import View, same_number, view, width
 
@@ -39,15 +40,16 @@ class Pass:
         nodes: Iterable[Node],
         copies: Iterable[tuple[Node, Place]],
         pointer: Callable[[Node | Place], str],
-        name: Callable[[Node], str],
+        name: Callable[..., str],
     ) -> None:
         self.plan, self.loop, self.pointer, self.name = plan, loop, pointer, name
         self.widths: list[int] = []
         self.loops: list[list[Item]] = []
         self.at: dict[Node, int] = {}  # the loop in which a value is computed
+        self.begun: dict[Node, int] = {}  # of what is joined: that of its first part
         self.to: dict[Node, list[Place]] = {}  # where it is written
         self.rows: dict[Node, Place] = {}  # for what a later loop reads of a row, and for sums over time: those of one step
-        self.uses: dict[Node, int] = {}  # how often a value is read by its name, or as it is computed
+        self.uses: dict[tuple[Node, int], int] = {}  # how often a loop reads a value by its name, or as it computes it
         for node in nodes:
             if node.op == "concatenate":
                 self.join(node)
@@ -59,13 +61,12 @@ class Pass:
                     self.rows[node] = Place(Row(node))
         for value, place in copies:
             self.copy(value, place)
+        self.repeat()
+        self.starts = [k for k in range(1, len(self.loops)) if self.divides(k)]  # the loops that begin a new loop over n
         for k, items in enumerate(self.loops):
             for item in items:
-                if isinstance(item, tuple):
-                    self.read(item[0], k, 1)
-                else:
-                    for i, x in enumerate(item.args):
-                        self.read(x, k, read_times(item.op, i))
+                for i, x in enumerate(reads(item)):
+                    self.read(x, k, read_times(item.op, i) if isinstance(item, Node) else 1)
 
     def is_end(self, node: Node) -> bool:
         """Is this a sum or the like, of a row or over time, which is there after the loop only?"""
@@ -97,7 +98,7 @@ class Pass:
         if place is None:
             place = self.rows[node] = Place(Row(node))
         ends = [self.copy(part, place._replace(views=(*place.views, ("getitem", key)))) for key, part in parts(node)]
-        self.at[node] = max(ends)
+        self.begun[node], self.at[node] = min(ends), max(ends)
 
     def copy(self, value: Node, place: Place) -> int:
         """A value is written to a place: where it is computed, or in a line of its own."""
@@ -107,18 +108,73 @@ class Pass:
             return self.at[value]
         return self.enter((value, place), (value,), width(value))
 
+    def repeat(self) -> None:
+        """What is as soon computed as read is computed in every loop that reads it, unless one reads it as part of a row."""
+        self.light = {item for items in self.loops for item in items if isinstance(item, Node) and self.soon(item)}
+        for k, items in enumerate(self.loops):
+            for seen in (view(x) for item in items for x in reads(item)):
+                if not same_element(seen, self.widths[k]):
+                    self.light.discard(seen.root)
+        for k, items in enumerate(self.loops):
+            self.loops[k] = []
+            for item in items:
+                if isinstance(item, tuple) or item not in self.light:
+                    self.append(item, k)
+
+    def append(self, item: Item, k: int) -> None:
+        """An item at the end of a loop, after what it reads that is not there yet."""
+        for root in (view(x).root for x in reads(item)):
+            if root in self.light and root not in self.loops[k]:
+                self.append(root, k)
+        self.loops[k].append(item)
+
+    def soon(self, node: Node) -> bool:
+        """Is an element cheap, made of two arrays at most, and not written to memory in any case?"""
+        cheap = elementwise(node) and node.op in CHEAP and width(node) > 1
+        return cheap and not self.to[node] and len(self.sources(node)) <= 2
+
+    def sources(self, node: Node) -> set[Node]:
+        """The arrays that an element is made of by cheap operations."""
+        found = set[Node]()
+        for root in (view(x).root for x in node.args):
+            if width(root) > 1:
+                computed = root.op in CHEAP and root in self.at and not self.to[root]
+                found |= self.sources(root) if computed else {root}
+        return found
+
+    def divides(self, k: int) -> bool:
+        """Are all rows to come as far as this loop before the first goes on, so that their sums need not wait for each other?
+
+        That is free if what is read from here on is in memory in any case.
+        """
+        later = {view(x).root for items in self.loops[k:] for item in items for x in reads(item)} - self.light
+        earlier = [root for root in later if self.at.get(root, k) < k]
+        if any(start < k <= self.at[node] for node, start in self.begun.items() if node in self.rows):
+            return False
+        waits = self.loops[k] and self.widths[k] > 1 and any(width(root) == 1 for root in earlier)
+        return bool(waits) and all(root not in self.rows and self.plan.place(root, self.loop) for root in earlier)
+
     def read(self, x: Node, k: int, times: int) -> None:
         """Something is read in a loop: what an earlier loop computes has to be in memory."""
         seen, root = view(x), view(x).root
         if root not in self.at:
             return
-        if self.at[root] == k and same_element(seen, self.widths[k]):
-            self.uses[root] = self.uses.get(root, 0) + times
+        if self.here(seen, k):
+            self.uses[root, k] = self.uses.get((root, k), 0) + times
         elif width(root) > 1 and root not in self.rows and self.plan.place(root, self.loop) is None:
             self.rows[root] = Place(Row(root))
             self.to[root].append(self.rows[root])
         elif width(root) == 1:
-            self.uses[root] = 2  # a later loop knows it by its name
+            self.uses[root, self.at[root]] = 2  # a later loop knows it by its name
+
+    def together(self, root: Node, k: int) -> bool:
+        """Is a value computed in the same loop over n as a loop that reads it?"""
+        return not any(self.at[root] < start <= k for start in self.starts)
+
+    def here(self, seen: View, k: int) -> bool:
+        """Does a loop compute the very element that it reads?"""
+        root = seen.root
+        return (self.at.get(root) == k or root in self.light) and same_element(seen, self.widths[k])
 
     # -- text --------------------------------------------------------------------------------------------------------------
 
@@ -126,47 +182,75 @@ class Pass:
         """The pass as C."""
         before, after, found = list[str](), list[str](), list[str]()
         for k, items in enumerate(self.loops):
-            found += self.one(k, items)
+            if k in self.starts:
+                found += ["}", "for (long n = 0; n < N; n++) {"]
+            if items:
+                found += [f"    {line}" for line in self.one(k, items)]
         for node in self.at:
             if self.is_sum(node):
                 head, here = f"for (long j = 0; j < {node.shape[-1]}; j++)", self.pointer(self.rows[node])
                 before.append(f"{head} {here}[j] = 0;")
                 after.append(f"{head} {self.pointer(self.plan.of[node])}[j] += {here}[j];")
-        return [*before, "for (long n = 0; n < N; n++) {", *(f"    {line}" for line in found), "}", *after]
+        return [*before, "for (long n = 0; n < N; n++) {", *found, "}", *after]
 
     def one(self, k: int, items: list[Item]) -> list[str]:
         """One loop over a row; of a single element, the lines alone."""
         ends = [i for i in items if isinstance(i, Node) and i.op in END]
-        head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {END[e.op][0]};" for e in ends]
-        body = [line for item in items for line in self.item(item, k)]
+        body, wide = [line for item in items for line in self.item(item, k)], self.widths[k]
         tail = [f"{self.element(place, k)} = {self.name(e)};" for e in ends for place in self.to[e]]
-        if self.widths[k] == 1:
+        if ends and self.in_lanes(k):
+            head, after = list[str](), list[str]()
+            for e in ends:
+                kind, lanes = TYPES[str(e.dtype)], self.name(e, "_lanes")
+                first = "0" if e.op == "sum" else f"[0 ... {LANES - 1}] = {END[e.op][0]}"
+                head.append(f"{kind} {lanes}[{LANES}] = {{{first}}};")
+                after.append(f"const {kind} {self.name(e)} = {e.op}{LANES}{single(e.dtype)}({lanes});")
+            return [
+                *head,
+                f"for (long block = 0; block < {wide}; block += {LANES}) {{",
+                "    #pragma omp simd",
+                f"    for (long j = block; j < block + {LANES}; j++) {{",
+                *(f"        {line}" for line in body),
+                "    }",
+                "}",
+                *after,
+                *tail,
+            ]
+        head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {END[e.op][0]};" for e in ends]
+        if wide == 1:
             return head + [line.replace("[j]", "[0]") for line in body] + tail  # [j]: of sums over time
         sums = ", ".join(self.name(e) for e in ends)
         if all(e.op == "sum" for e in ends):
             head.append("#pragma omp simd" + (f" reduction(+:{sums})" if sums else ""))
-        return [*head, f"for (long j = 0; j < {self.widths[k]}; j++) {{", *(f"    {line}" for line in body), "}", *tail]
+        return [*head, f"for (long j = 0; j < {wide}; j++) {{", *(f"    {line}" for line in body), "}", *tail]
+
+    def in_lanes(self, k: int) -> bool:
+        """Does a loop take its sums and the like in so many parts, side by side?"""
+        return self.widths[k] % LANES == 0 and all(
+            i.dtype.kind == "f" for i in self.loops[k] if isinstance(i, Node) and i.op in END
+        )
 
     def item(self, item: Item, k: int) -> list[str]:
         """The lines of an item."""
         if isinstance(item, tuple):
             return [f"{self.element(item[1], k)} = {self.text(item[0], k)};"]
         if item.op in END:
-            return [END[item.op][1].format(self.text(item.args[0], k), self.name(item)) + ";"]
+            into = f"{self.name(item, '_lanes')}[j - block]" if self.in_lanes(k) else self.name(item)
+            return [END[item.op][1].format(self.text(item.args[0], k), into) + ";"]
         if self.is_sum(item):
             factors = [self.text(x, k, least) for x, least in zip(item.args, ARGUMENTS[FIRM["mul"]], strict=False)]
             return [f"{self.pointer(self.rows[item])}[j] += {' * '.join(factors)};"]
-        if self.inlined(item):
+        if self.inlined(item, k):
             return []
         text, to = self.spelled(item, k), [self.element(place, k) for place in self.to[item]]
-        if len(to) == 1 and not item.name and item not in self.uses:
+        if len(to) == 1 and not item.name and (item, k) not in self.uses:
             return [f"{to[0]} = {text};"]
         kind = TYPES[str(item.dtype)].replace("unsigned char", "int")
         return [f"const {kind} {self.name(item)} = {text};", *(f"{place} = {self.name(item)};" for place in to)]
 
-    def inlined(self, node: Node) -> bool:
+    def inlined(self, node: Node, k: int) -> bool:
         """Is a value written inside the expression that reads it?"""
-        return not node.name and not self.to[node] and self.uses.get(node, 0) <= 1
+        return not node.name and not self.to[node] and self.uses.get((node, k), 0) <= 1
 
     def spelled(self, node: Node, k: int) -> str:
         """The expression of an element."""
@@ -179,8 +263,8 @@ class Pass:
         if same_number(node):
             return number(np.asarray(node.value).flat[0], node.dtype if dtype is None else dtype)
         root, start, one = seen = view(node)
-        if root in self.at and (width(root) == 1 or (self.at[root] == k and same_element(seen, self.widths[k]))):
-            if not (elementwise(root) and self.at[root] == k and self.inlined(root)):
+        if root in self.at and ((width(root) == 1 and self.together(root, k)) or self.here(seen, k)):
+            if not (elementwise(root) and self.here(seen, k) and self.inlined(root, k)):
                 return self.name(root)
             text = self.spelled(root, k)
             return text if firmness(root.op) >= least else f"({text})"
@@ -198,6 +282,11 @@ class Pass:
             return f"{self.pointer(where)}[{column}]"
         wide = width(node)
         return f"{self.pointer(where)}[n{f' * {wide} + {column}' if wide > 1 else ''}]"
+
+
+def reads(item: Item) -> Sequence[Node]:
+    """What an item is computed of, or a copy of."""
+    return item.args if isinstance(item, Node) else item[:1]
 
 
 def same_element(seen: View, wide: int) -> bool:

@@ -162,22 +162,24 @@ class Plan:
             if node in found or not node.args or (self.staged[node] not in LOOPS and node not in self.sums):
                 continue
             if loop == BACKWARD and self.staged[node] == FORWARD:
-                if not self.free(node):
-                    self.keep(node)
+                costly = self.costly(node)
+                product = len(costly) == 1 and all(x.op == "matmul" and width(x) == width(node) for x in costly)
+                if costly:  # a product is in memory in any case
+                    self.keep(costly.pop() if product else node)
                 if node in self.of:
                     continue
             found.add(node)
             stack += node.args
         return [n for n in self.staged if n in found]
 
-    def free(self, node: Node) -> bool:
-        """Can a value of the way forward be had on the way back, cheaply, from what is there in any case?"""
+    def costly(self, node: Node) -> set[Node]:
+        """What of the way forward the way back lacks to have a value cheaply: to be kept, if the value is not."""
         node = view(node).root
         if not node.args or node in self.of or self.staged[node] not in LOOPS:
-            return True
-        if node.op not in CHEAP | {"concatenate"} or width(node) == 1:
-            return False
-        return by_rows(node) and all(width(x) == 1 or self.free(x) for x in node.args)
+            return set()
+        if node.op not in CHEAP | {"concatenate"} or width(node) == 1 or not by_rows(node):
+            return {node}
+        return set().union(*(self.costly(x) for x in node.args if width(x) > 1))
 
     def spread_factors(self) -> None:
         """A column that is a factor of a matrix product as many equal columns is written out."""
