@@ -87,7 +87,7 @@ def fit(g: Any, shape: tuple[int, ...]) -> Any:
     """Undo broadcasting: sum `g` over every axis along which an input of this shape was repeated."""
     if g.shape == shape:
         return g
-    if g.size == prod(shape):
+    if isinstance(g, np.ndarray) and g.size == prod(shape):  # a sum of one; a Tensor's is recorded as for any batch
         return g.reshape(shape)
     lead = g.ndim - len(shape)
     axes = [*range(lead), *[i + lead for i, n in enumerate(shape) if n == 1 and g.shape[i + lead] != 1]]
