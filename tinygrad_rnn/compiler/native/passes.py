@@ -137,7 +137,7 @@ class Pass:
     def one(self, k: int, items: list[Item]) -> list[str]:
         """One loop over a row; of a single element, the lines alone."""
         ends = [i for i in items if isinstance(i, Node) and i.op in END]
-        head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {END[e.op][0]};" for e in ends]
+        head = [f"{TYPES[e.dtype]} {self.name(e)} = {END[e.op][0]};" for e in ends]
         body = [line for item in items for line in self.item(item, k)]
         tail = [f"{self.element(place, k)} = {self.name(e)};" for e in ends for place in self.to[e]]
         if self.widths[k] == 1:
@@ -161,7 +161,7 @@ class Pass:
         text, to = self.spelled(item, k), [self.element(place, k) for place in self.to[item]]
         if len(to) == 1 and not item.name and item not in self.uses:
             return [f"{to[0]} = {text};"]
-        kind = TYPES[str(item.dtype)].replace("unsigned char", "int")
+        kind = TYPES[item.dtype].replace("unsigned char", "int")
         return [f"const {kind} {self.name(item)} = {text};", *(f"{place} = {self.name(item)};" for place in to)]
 
     def inlined(self, node: Node) -> bool:
@@ -172,7 +172,7 @@ class Pass:
         """The expression of an element."""
         dtype = node.dtype if node.dtype.kind == "f" else promoted(node.args)  # of a comparison
         texts = [self.text(x, k, least, dtype) for x, least in zip(node.args, ARGUMENTS[firmness(node.op)], strict=False)]
-        return ELEMENT[node.op].format(*texts, f=single(dtype), c=TYPES[str(node.dtype)])
+        return ELEMENT[node.op].format(*texts, f=single(dtype), c=TYPES[node.dtype])
 
     def text(self, node: Node, k: int, least: int = 0, dtype: Any = None) -> str:
         """The text of a value, in parentheses if it holds together less firmly than asked."""
