@@ -166,6 +166,19 @@ def runs(tmp_path):
 
 
 @compiler
+@pytest.mark.skipif(build.NATIVE != build.X86, reason="flags for GCC on x86")
+@pytest.mark.parametrize(("name", "tries"), [("other", 2), ("clang", 1)])
+def test_flags_that_only_gcc_knows(tmp_path, monkeypatch, name, tries):
+    script = fragile(tmp_path, monkeypatch)
+    text = script.read_text().replace("os.execvp", "if '-fno-tree-ccp' in sys.argv: sys.exit('unknown')\nos.execvp")
+    strange = script.with_name(f"{name}.py")
+    strange.write_text(text.replace("*sys.argv[1:]", "*(a for a in sys.argv[1:] if a != '-fveclib=libmvec')"))
+    monkeypatch.setenv("CC", f"{sys.executable} {strange}")
+    assert twice() == 42
+    assert runs(tmp_path) == tries
+
+
+@compiler
 def test_another_process_takes_what_was_compiled(tmp_path, monkeypatch):
     fragile(tmp_path, monkeypatch)
     assert twice() == 42

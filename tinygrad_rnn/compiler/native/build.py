@@ -29,6 +29,11 @@ FLAGS = [
     "-pipe", "-std=c11", "-O2", "-ftree-vectorize", "-fno-ivopts", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
     "-ffp-contract=off",
 ]  # fmt: skip
+# With these, GCC on x86 needs two thirds of the time, and its loops are as fast, within 2 %. Among what is "expensive" is
+# vzeroupper: without it, single numbers wait for wide vectors, and took up to six times as long.
+SOONER = [
+    "-O1", "-fexpensive-optimizations", "-fno-tree-ccp", "-fno-aggressive-loop-optimizations", "-fno-tree-slp-vectorize",
+]  # fmt: skip
 X86, ARM = ["-march=native", "-mprefer-vector-width=512"], ["-mcpu=native"]
 NATIVE = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}.get(platform.machine(), [])  # this very processor
 LIBRARIES = ["-nostdlib", "-lm"] if sys.platform == "linux" else ["-lm"]  # Python has the C library loaded; linked 9 ms sooner
@@ -125,7 +130,8 @@ def _attempts(clang: bool) -> list[list[str]]:
     vectors = ['-DVECTOR=__attribute__((simd("notinbranch")))']
     if clang:  # it goes by a list of its own, where LLVM 22 has no tanh
         vectors = ["-DVECTOR=", *["-fveclib=libmvec"] * (NATIVE == X86 and _libmvec() is not None)]
-    return [NATIVE + vectors, [*NATIVE, "-DVECTOR="], ["-DVECTOR="]]
+    sooner = SOONER if NATIVE == X86 and not clang else []
+    return [sooner + NATIVE + vectors, [*NATIVE, "-DVECTOR="], ["-DVECTOR="]]
 
 
 def _without_missing(text: str) -> str:

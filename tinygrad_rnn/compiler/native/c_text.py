@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-TYPES = {"float32": "float", "float64": "double", "int64": "long", "bool": "unsigned char"}
+TYPES = {np.dtype(name): c for name, c in {"f4": "float", "f8": "double", "i8": "long", "?": "unsigned char"}.items()}
 # Of an element each; {f} is f for single precision and nothing for double.
 ARITHMETIC = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}", "neg": "-{0}", "np.positive": "{0}",

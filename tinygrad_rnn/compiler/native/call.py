@@ -13,7 +13,7 @@ import numpy as np
 from .build import BuildError, blas, library
 from .c_text import TYPES
 
-DTYPES = {c: np.dtype(name) for name, c in TYPES.items()}
+DTYPES = {c: dtype for dtype, c in TYPES.items()}
 HEAD = re.compile(r"^void (\w+)\(\s*long T, long N,\s+([^)]*?)\s*\) {", re.M)
 ARRAYS = f"""
 typedef struct {{ char head[{object.__basicsize__}]; void *data; }} Array;  // as NumPy's C API has it

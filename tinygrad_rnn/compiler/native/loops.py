@@ -131,7 +131,7 @@ class Loop:
             [
                 *wrapped(f"void {self.name}(", ["long T", "long N", *self.parameters.values()], ") {"),
                 *(
-                    f"    {TYPES[str(b.dtype)]} *restrict {name} = {added(base, m.start(b))};"
+                    f"    {TYPES[b.dtype]} *restrict {name} = {added(base, m.start(b))};"
                     for name, (b, base, m) in sorted(self.parts.items(), key=lambda part: part[1][2].order(part[1][0]))
                 ),
                 *(f"    for (long j = 0; j < {wide}; j++) {name}[j] = 0;" for name, wide in sums),
@@ -148,13 +148,13 @@ class Loop:
         name = self.emitter.c_name(("array", key), text + end)
         if name not in self.parameters:
             self.arguments.append(text)
-            self.parameters[name] = f"{const(key)}{TYPES[str(dtype)]} *restrict {name}"
+            self.parameters[name] = f"{const(key)}{TYPES[dtype]} *restrict {name}"
         return name
 
     def at_step(self, key: Any, wish: str, dtype: Any, where: str) -> str:
         """A pointer that moves with time."""
         name = self.emitter.c_name(key, wish)
-        self.tops[name] = f"{const(key)}{TYPES[str(dtype)]} *{name} = {where};"
+        self.tops[name] = f"{const(key)}{TYPES[dtype]} *{name} = {where};"
         return name
 
     def pointer(self, what: Node | Place) -> str:
@@ -203,7 +203,7 @@ class Loop:
         """A matrix product."""
         a, b = node.args
         plain = len(a.shape) == len(b.shape) == 2 and a.rank != CONSTANT == b.rank and a.dtype == b.dtype == node.dtype
-        if not plain or str(node.dtype) not in TYPES:
+        if not plain or node.dtype not in TYPES:
             raise NotInC(f"a product of {a.shape} and {b.shape}", node)
         root, start, _ = view(a)
         left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)

@@ -201,7 +201,7 @@ class Pass:
         if ends and self.in_lanes(k):
             head, after = list[str](), list[str]()
             for e in ends:
-                kind, lanes = TYPES[str(e.dtype)], self.name(e, "_lanes")
+                kind, lanes = TYPES[e.dtype], self.name(e, "_lanes")
                 first = "0" if e.op == "sum" else f"[0 ... {LANES - 1}] = {END[e.op][0]}"
                 head.append(f"{kind} {lanes}[{LANES}] = {{{first}}};")
                 after.append(f"const {kind} {self.name(e)} = {e.op}{LANES}{single(e.dtype)}({lanes});")
@@ -216,7 +216,7 @@ class Pass:
                 *after,
                 *tail,
             ]
-        head = [f"{TYPES[str(e.dtype)]} {self.name(e)} = {END[e.op][0]};" for e in ends]
+        head = [f"{TYPES[e.dtype]} {self.name(e)} = {END[e.op][0]};" for e in ends]
         if wide == 1:
             return head + [line.replace("[j]", "[0]") for line in body] + tail  # [j]: of sums over time
         sums = ", ".join(self.name(e) for e in ends)
@@ -245,7 +245,7 @@ class Pass:
         text, to = self.spelled(item, k), [self.element(place, k) for place in self.to[item]]
         if len(to) == 1 and not item.name and (item, k) not in self.uses:
             return [f"{to[0]} = {text};"]
-        kind = TYPES[str(item.dtype)].replace("unsigned char", "int")
+        kind = TYPES[item.dtype].replace("unsigned char", "int")
         return [f"const {kind} {self.name(item)} = {text};", *(f"{place} = {self.name(item)};" for place in to)]
 
     def inlined(self, node: Node, k: int) -> bool:
@@ -256,7 +256,7 @@ class Pass:
         """The expression of an element."""
         dtype = node.dtype if node.dtype.kind == "f" else promoted(node.args)  # of a comparison
         texts = [self.text(x, k, least, dtype) for x, least in zip(node.args, ARGUMENTS[firmness(node.op)], strict=False)]
-        return ELEMENT[node.op].format(*texts, f=single(dtype), c=TYPES[str(node.dtype)])
+        return ELEMENT[node.op].format(*texts, f=single(dtype), c=TYPES[node.dtype])
 
     def text(self, node: Node, k: int, least: int = 0, dtype: Any = None) -> str:
         """The text of a value, in parentheses if it holds together less firmly than asked."""

@@ -40,7 +40,7 @@ def by_rows(node: Node) -> bool:
 def in_rows(node: Node) -> bool:
     """Is this a matrix, a number for each row, or something that is the same for all rows, of a dtype that C has?"""
     return same_number(node) or (
-        str(node.dtype) in TYPES and len(node.shape) in ((0, 1, 2) if node.rank == CONSTANT else (1, 2)) and node.size > 0
+        node.dtype in TYPES and len(node.shape) in ((0, 1, 2) if node.rank == CONSTANT else (1, 2)) and node.size > 0
     )
 
 
