@@ -29,11 +29,11 @@ FLAGS = [
     "-pipe", "-std=c11", "-O2", "-ftree-vectorize", "-fno-ivopts", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
     "-ffp-contract=off",
 ]  # fmt: skip
-# With these, GCC on x86 needs two thirds of the time, and its loops are as fast, within 2 %. Among what is "expensive" is
-# vzeroupper: without it, single numbers wait for wide vectors, and took up to six times as long.
-SOONER = [
-    "-O1", "-fexpensive-optimizations", "-fno-tree-ccp", "-fno-aggressive-loop-optimizations", "-fno-tree-slp-vectorize",
-]  # fmt: skip
+# With these GCC on x86 needs two thirds of the time, and its loops are as fast, within 2 %. Among what is "expensive" is
+# vzeroupper: without it, single numbers wait for wide vectors, and took up to six times as long. At -O1, sums in lanes stay in
+# memory: where there are some, other passes are left out.
+SOONER = ["-fno-tree-ccp", "-fno-aggressive-loop-optimizations", "-fno-tree-slp-vectorize"]
+WITH_LANES, WITHOUT = ["-fno-tree-pre", "-fno-gcse", "-fno-code-hoisting"], ["-O1", "-fexpensive-optimizations"]
 X86, ARM = ["-march=native", "-mprefer-vector-width=512"], ["-mcpu=native"]
 NATIVE = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}.get(platform.machine(), [])  # this very processor
 LIBRARIES = ["-nostdlib", "-lm"] if sys.platform == "linux" else ["-lm"]  # Python has the C library loaded; linked 9 ms sooner
@@ -62,7 +62,7 @@ def library(text: str) -> ctypes.CDLL:
     command = _compiler()
     programs = [Path(found).resolve() for word in command if os.path.isfile(found := shutil.which(word) or word)]
     text = _without_missing(text)
-    attempts = _attempts(any("clang" in path.name for path in programs))
+    attempts = _attempts(text, any("clang" in path.name for path in programs))
     versions = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in programs]
     key = _digest(repr((text, command, FLAGS, attempts, versions, platform.machine(), _processor())).encode())
     folder = _folder()
@@ -125,12 +125,12 @@ def _compiler() -> list[str]:
     return command
 
 
-def _attempts(clang: bool) -> list[list[str]]:
+def _attempts(text: str, clang: bool) -> list[list[str]]:
     """What to add to FLAGS, best first: some compilers, linkers and C libraries do not know all of it."""
     vectors = ['-DVECTOR=__attribute__((simd("notinbranch")))']
     if clang:  # it goes by a list of its own, where LLVM 22 has no tanh
         vectors = ["-DVECTOR=", *["-fveclib=libmvec"] * (NATIVE == X86 and _libmvec() is not None)]
-    sooner = SOONER if NATIVE == X86 and not clang else []
+    sooner = SOONER + (WITH_LANES if "_lanes[" in text else WITHOUT) if NATIVE == X86 and not clang else []
     return [sooner + NATIVE + vectors, [*NATIVE, "-DVECTOR="], ["-DVECTOR="]]
 
 
