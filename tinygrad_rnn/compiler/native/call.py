@@ -40,7 +40,7 @@ def function(text: str) -> Callable[..., None]:
     """The only function of a C text."""
     name, arguments = HEAD.findall(text)[0]
     declared = re.split(r",\s+", arguments)
-    read = [(i, DTYPES[a.removeprefix("const ").split(" *")[0]]) for i, a in enumerate(declared) if a.startswith("const ")]
+    given = [DTYPES[a.removeprefix("const ").split(" *")[0]] for a in declared if a.startswith("const ")]  # they come first
     data = ", ".join(f"a->items[{i}]->data" for i in range(len(declared)))
     entry = f"void on_arrays(long T, long N, const Arrays *a) {{ {name}(T, N, {data}); }}"
     found = {gemm: blas(dtype) for gemm, dtype in GEMM.items() if f"(*{gemm})" in text}
@@ -52,9 +52,6 @@ def function(text: str) -> Callable[..., None]:
     call.argtypes, call.restype = [ctypes.c_long, ctypes.c_long, ctypes.py_object], None
 
     def called(steps: int, batch: int, *arrays: Any) -> None:
-        given = list(arrays)
-        for i, dtype in read:
-            given[i] = contiguous(arrays[i], dtype)
-        call(steps, batch, tuple(given))
+        call(steps, batch, (*map(contiguous, arrays, given), *arrays[len(given) :]))
 
     return called
