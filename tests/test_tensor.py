@@ -504,7 +504,7 @@ def test_a_large_transpose_that_is_in_rows_by_now_follows_edits():
     w, x = leaf(rng.normal(size=(300, 70))), rng.normal(size=(3, 70))
     assert w.size > ROWS
     with tg.no_grad():
-        held = [w.T for _ in range(5)][0]
+        held, *_ = (w.T for _ in range(5))
         for use in range(12):
             if use % 6 == 5:
                 w.data[:, use] = 9
