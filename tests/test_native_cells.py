@@ -32,6 +32,8 @@ CELLS = {
     "a squeezed column": lambda c, x, h: c.n(x, h) * np.expand_dims(np.squeeze(h @ c.square[:, :1], 1), -1),
     "an outer product": lambda c, x, h: np.tanh((h @ c.p)[:, None] @ c.p[None] + c.own(x)),
     "a factor on both sides": lambda c, x, h: (x[:, 0] + h @ c.p)[:, None] * np.tanh(h * c.p[None] + c.own(x)),
+    "a column beside itself, cut": lambda c, x, h: c.n(x, h) + (h[:, :1] + np.broadcast_to(x[:, 2:], (len(h), 2)))[:, 1:],
+    "the largest beside a row": lambda c, x, h: c.own(np.concatenate([z := c.n(x, h), z.max(axis=1, keepdims=True)], axis=1)),
     "a cosine": lambda c, x, h: c.n(x, h) * ((h @ c.p) / (np.linalg.norm(h, axis=1) + 1)).reshape(-1, 1),
     # integers
     "a range": lambda c, x, h: c.n(x, h) * np.arange(2) + np.maximum(h, np.arange(2)) / np.arange(1, 3),
@@ -40,6 +42,7 @@ CELLS = {
     "a matrix of integers": lambda c, x, h: c.n(x, h) + 0.5 * (h @ np.eye(2, dtype=int)[::-1]),
     "masked weights": lambda c, x, h: np.tanh(h @ masked(c.square) + c.own(x)),
     "whole numbers": lambda c, x, h: c.n(x, h) + 0.1 * (2 * h.astype(int) - 1) * np.fix(2 * h),
+    "products that are whole": lambda c, x, h: c.n(x, h) * ((2 * h).astype(int) @ np.array([1, 2]))[:, None],
     "a number for each sequence": lambda c, x, h: c.n(x, h) * (1 + np.arange(len(h)))[:, None],
     # truth values
     "a sign": lambda c, x, h: c.n(x, h) * (2 * (h > 0) - 1) + (1 - (h > 0)) * h,
@@ -48,6 +51,7 @@ CELLS = {
     "a mask": lambda c, x, h: c.n(x, h) * np.array([True, False]) + np.where(np.array([False, True]), h, 0),
     "sums of truth values": lambda c, x, h: c.n(x, h) * ((h > 0) + (x[:, :2] > 0)) + h * ((h < 0) * (x[:, :2] < 0)),
     "ones and zeros": lambda c, x, h: c.n(x, h) + np.concatenate([np.ones_like(h[:, :1]), np.zeros((len(h), 1), int)], axis=1),
+    "NaN": lambda c, x, h: np.nan_to_num(np.where(h > 0, c.n(x, h), np.nan) + np.array([[np.nan, 0]]), nan=0.5),
     "what is finite": lambda c, x, h: np.nan_to_num(c.n(x, h) + np.log(h - h), nan=0.5, neginf=-0.5) + np.round(h),
 }
 
@@ -65,6 +69,22 @@ def refused(step):
     with pytest.raises(tg.CompileError) as caught:
         tg.compile(nn.Recurrent(Written(step)), target="c")(tg.Tensor(np.ones((1, 3, 3)), requires_grad=True))
     return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        lambda c, x, h: c.n(x, h) * ((2 * h).astype(int) @ np.eye(2, dtype=int)),
+        lambda c, x, h: c.n(x, h) * ((h > 0) @ np.eye(2, dtype=bool)),
+        lambda c, x, h: c.n(x, h) * ((h > 0) @ np.array([True, True]))[:, None],
+        lambda c, x, h: c.n(x, h) * ((h > 0) ** 2 + (x[:, :2] > 0) ** 2),
+        lambda c, x, h: np.nan_to_num(c.n(x, h), nan=np.array([1.0, 2])),
+    ],
+    ids=["integers", "truth values", "a vector of them", "powers of them", "an array for NaN"],
+)
+def test_what_is_not_what_it_looks_like(step):
+    """Products and powers of truth values and integers are not those of floats."""
+    assert "cannot be written in C" in refused(step)
 
 
 def test_the_line_that_c_cannot_have_is_named(monkeypatch):

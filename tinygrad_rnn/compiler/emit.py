@@ -323,13 +323,15 @@ class Emitter(AtOnce):
             plain = len(node.args[0].shape) == 2 >= len(node.args[1].shape) and not part
             return [f"{'dot' if plain else 'matmul'}({texts[0]}, {texts[1]}, {out})"]
         if op == "where":
-            return [f"copyto({out}, {texts[2]})", f"copyto({out}, {texts[1]}, 'same_kind', {texts[0]})"]
+            condition = texts[0] if node.args[0].dtype.kind == "b" else f"{texts[0]} != 0"
+            return [f"copyto({out}, {texts[2]})", f"copyto({out}, {texts[1]}, 'same_kind', {condition})"]
         if op in ("sum", "max", "min", "prod"):
             ufunc = {"sum": np.add, "max": np.maximum, "min": np.minimum, "prod": np.multiply}[op]
             name = self.library(ufunc, ufunc.__name__)
             return [f"{name}.reduce({texts[0]}, {node.params['axis']}, None, {out}, {node.params['keepdims']})"]
         if op in ("astype", "broadcast_to"):
-            return [f"copyto({out}, {texts[0]})"]
+            casting = "" if np.can_cast(node.args[0].dtype, node.dtype, "same_kind") else ", 'unsafe'"
+            return [f"copyto({out}, {texts[0]}{casting})"]
         return [f"{out}[...] = {self.expression(node, texts)}"]
 
 

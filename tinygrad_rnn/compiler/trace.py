@@ -79,7 +79,9 @@ class Traced(Tensor):
         depends("takes the array")
 
     def detach(self) -> Tensor:
-        """The same value, as a constant."""
+        """The same value, as a constant, which a truth value is in any case."""
+        if self._data.dtype.kind == "b":
+            return self
         copy = Traced._init_leaf(Tensor.__new__(Traced), self._data)
         watch: Any = current_scope.get().watch
         watch.constant(copy, np.positive, (self,), {})

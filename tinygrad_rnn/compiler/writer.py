@@ -171,8 +171,8 @@ class Writer:
     # -- values ------------------------------------------------------------------------------------------------------------
 
     def literal(self, node: Node) -> str:
-        """A constant: a number as it is, an array under a name."""
-        if node.is_number:
+        """A constant: a number as it is, an array under a name, and so infinity and NaN."""
+        if node.is_number and np.isfinite(node.value):
             return f"({node.value!r})" if node.value < 0 else repr(node.value)
         if node not in self.names:
             self.globals[self.name(node, node.name or "constant")] = node.value

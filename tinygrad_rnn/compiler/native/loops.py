@@ -202,7 +202,7 @@ class Loop:
         """A matrix product."""
         a, b = node.args
         plain = len(a.shape) == len(b.shape) == 2 and a.rank != CONSTANT == b.rank and a.dtype == b.dtype == node.dtype
-        if not plain or node.dtype not in TYPES:
+        if not plain or node.dtype not in TYPES or node.dtype.kind != "f":
             raise NotInC(f"a product of {a.shape} and {b.shape}", node)
         root, start, _ = view(a)
         left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)

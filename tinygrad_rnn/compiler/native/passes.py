@@ -102,9 +102,10 @@ class Pass:
 
     def copy(self, value: Node, place: Place) -> int:
         """A value is written to a place: where it is computed, or in a line of its own."""
+        if place in self.to.get(value, ()):
+            return self.at[value]
         if value in self.at and elementwise(value):
-            if place not in self.to[value]:
-                self.to[value].append(place)
+            self.to[value].append(place)
             return self.at[value]
         return self.enter((value, place), (value,), width(value))
 
@@ -197,7 +198,7 @@ class Pass:
         """One loop over a row; of a single element, the lines alone."""
         ends = [i for i in items if isinstance(i, Node) and i.op in END]
         body, wide = [line for item in items for line in self.item(item, k)], self.widths[k]
-        tail = [f"{self.element(place, k)} = {self.name(e)};" for e in ends for place in self.to[e]]
+        tail = [f"{self.element(place, k, one=True)} = {self.name(e)};" for e in ends for place in self.to[e]]
         if ends and self.in_lanes(k):
             head, after = list[str](), list[str]()
             for e in ends:

@@ -46,7 +46,10 @@ def in_rows(node: Node) -> bool:
 
 def same_number(node: Node) -> bool:
     """Is this a constant that C writes as a number?"""
-    return node.op == "constant" and node.size > 0 and filled(node, np.asarray(node.value).flat[0])
+    if node.op != "constant" or not node.size:
+        return False
+    first = np.asarray(node.value).flat[0]
+    return filled(node, first) or bool(first != first and np.isnan(node.value).all())
 
 
 def cut(node: Node) -> int | None:
@@ -88,4 +91,5 @@ def view(node: Node) -> View:
         elif node.op not in ("broadcast_to", "reshape") or not (by_rows(node) or node.args[0].size == 1):
             return View(node, start, one)
         node = node.args[0]
-        one = one or width(node) == 1
+        if width(node) == 1:  # of equal columns each is the first
+            start, one = 0, True

@@ -104,7 +104,7 @@ def sub(make: Make, node: Node, x: Node, y: Node) -> Node | None:
 
 def power(make: Make, node: Node, x: Node, y: Node) -> Node | None:
     """x ** 2"""
-    return make("mul", x, x) if y.is_number and y.value == 2 else None
+    return make("mul", x, x) if y.is_number and y.value == 2 and x.dtype == node.dtype else None
 
 
 def rounded(make: Make, node: Node, x: Node, *decimals: Node, **params: Any) -> Node | None:
@@ -114,7 +114,7 @@ def rounded(make: Make, node: Node, x: Node, *decimals: Node, **params: Any) -> 
 
 def nan_to_num(make: Make, node: Node, x: Node, nan: Any = 0.0, posinf: Any = None, neginf: Any = None) -> Node | None:
     """Choices, which NumPy makes in this order."""
-    if x.dtype.kind != "f":
+    if x.dtype.kind != "f" or any(map(np.ndim, (nan, posinf, neginf))):
         return None
     most = float(np.finfo(x.dtype).max)
     high, low = most if posinf is None else posinf, -most if neginf is None else neginf
@@ -188,7 +188,7 @@ def matmul(make: Make, node: Node, a: Node, b: Node) -> Node | None:
     """Products with vectors, and of what is one element wide."""
     if a.dtype != b.dtype and not turned(a):
         return make("matmul", *(make("astype", x, dtype=node.dtype) for x in (a, b)))
-    if len(a.shape) == 2 and len(b.shape) == 1:
+    if len(a.shape) == 2 and len(b.shape) == 1 and node.dtype.kind != "b":
         return make("sum", make("mul", a, b), axis=(1,), keepdims=False)
     if len(a.shape) == 1 and len(b.shape) == 2 and a.rank > CONSTANT:  # a sum over the batch
         return make("reshape", make("matmul", make("transpose", as_column(make, a), axes=(1, 0)), b), shape=node.shape)
