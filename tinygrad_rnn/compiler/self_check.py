@@ -83,7 +83,7 @@ def compared(program: Rolling, random_state: Any) -> Pairs:
     batch = wanted.x[0][0]
 
     def leaf(shape: tuple[int, ...], dtype: DTypeLike) -> Tensor:
-        return Tensor(rng.standard_normal(shape), dtype=dtype, requires_grad=bool(wanted.gradient))
+        return Tensor(rng.standard_normal(shape), dtype=dtype, requires_grad=bool(wanted.gradient) and np.dtype(dtype).kind == "f")
 
     x = leaf((STEPS, *wanted.x[0]), wanted.x[1])
     state = [leaf(shape, dtype) for shape, dtype in wanted.states]

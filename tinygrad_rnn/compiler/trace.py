@@ -273,7 +273,7 @@ def traced(layer: Any, cell: Module, wanted: Wanted, tape: Tape, rng: np.random.
 
     def given(name: str, shape: tuple[int, ...], dtype: Any, rank: int, requires_grad: bool = False) -> Tensor:
         array = rng.standard_normal(shape).astype(dtype) if np.dtype(dtype).kind == "f" else np.ones(shape, dtype)
-        return tape.given(name, array, rank, requires_grad)
+        return tape.given(name, array, rank, requires_grad and array.dtype.kind == "f")
 
     differentiable = bool(wanted.gradient)
     x = given("x", *wanted.x, INPUT, differentiable and wanted.gradient[0])

@@ -46,9 +46,12 @@ def function(text: str) -> Callable[..., None]:
     found = {gemm: blas(dtype) for gemm, dtype in GEMM.items() if f"(*{gemm})" in text}
     integers = "".join(f"typedef {kind} I;\n" for kind in {kind for _, kind in found.values()})
     made = library("\n".join([integers + text, ARRAYS, entry, ""]))
-    for gemm, (address, _) in found.items():
-        ctypes.c_void_p.in_dll(made, gemm).value = address
-    call, contiguous = made.on_arrays, np.ascontiguousarray
+    try:
+        for gemm, (address, _) in found.items():
+            ctypes.c_void_p.in_dll(made, gemm).value = address
+        call, contiguous = made.on_arrays, np.ascontiguousarray
+    except (AttributeError, ValueError) as error:  # some of $CC's options hide what has a name
+        raise BuildError(f"the C compiler made a library without names: {error}") from None
     call.argtypes, call.restype = [ctypes.c_long, ctypes.c_long, ctypes.py_object], None
 
     def called(steps: int, batch: int, *arrays: Any) -> None:
