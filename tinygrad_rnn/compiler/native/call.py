@@ -37,10 +37,11 @@ def functions(text: str) -> list[Callable[..., None]]:
 
 
 def function(text: str) -> Callable[..., None]:
-    """The only function of a C text."""
+    """The only function of a C text. Arrays that it reads alone, `const`, are converted if need be; it fills the others."""
     name, arguments = HEAD.findall(text)[0]
     declared = re.split(r",\s+", arguments)
-    read = [(i, DTYPES[a.removeprefix("const ").split(" *")[0]]) for i, a in enumerate(declared) if a.startswith("const ")]
+    types = [re.match(r"const (.+?) \*", a) for a in declared]
+    read = [(i, DTYPES[found[1]]) for i, found in enumerate(types) if found]
     data = ", ".join(f"a->items[{i}]->data" for i in range(len(declared)))
     entry = f"void on_arrays(long T, long N, const Arrays *a) {{ {name}(T, N, {data}); }}"
     found = {gemm: blas(dtype) for gemm, dtype in GEMM.items() if f"(*{gemm})" in text}

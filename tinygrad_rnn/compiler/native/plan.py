@@ -162,10 +162,10 @@ class Plan:
             if node in found or not node.args or (self.staged[node] not in LOOPS and node not in self.sums):
                 continue
             if loop == BACKWARD and self.staged[node] == FORWARD:
-                costly = self.costly(node)
-                product = len(costly) == 1 and all(x.op == "matmul" and width(x) == width(node) for x in costly)
-                if costly:  # a product is in memory in any case
-                    self.keep(costly.pop() if product else node)
+                if costly := self.costly(node):
+                    only, *others = costly
+                    product = not others and only.op == "matmul" and width(only) == width(node)
+                    self.keep(only if product else node)  # a product is in memory in any case
                 if node in self.of:
                     continue
             found.add(node)
