@@ -29,9 +29,9 @@ FLAGS = [
     "-pipe", "-std=c11", "-O2", "-ftree-vectorize", "-fno-ivopts", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
     "-ffp-contract=off",
 ]  # fmt: skip
-# With these GCC on x86 needs two thirds of the time, and its loops are as fast, within 2 %. -O1 replaces
-# -O2, but would keep sums in lanes in memory. Among what is "expensive" is vzeroupper: without it, single numbers wait for wide
-# vectors, and took up to six times as long.
+# With these GCC on x86 needs two thirds of the time, and its loops are as fast, within 2 %. The -O1
+# replaces -O2; sums in lanes would stay in memory with it. Among what is "expensive" is vzeroupper: without it, single numbers
+# wait for wide vectors, and took up to six times as long.
 SOONER = ["-fno-tree-ccp", "-fno-aggressive-loop-optimizations", "-fno-tree-slp-vectorize"]
 WITHOUT_LANES, WITH_LANES = ["-O1", "-fexpensive-optimizations"], ["-fno-tree-pre", "-fno-gcse", "-fno-code-hoisting"]
 X86, ARM = ["-march=native", "-mprefer-vector-width=512"], ["-mcpu=native"]

@@ -54,13 +54,10 @@ class Pass:
             if node.op == "concatenate":
                 self.join(node)
             else:
-                self.at[node] = self.enter(node, node.args, width(node.args[0] if self.is_end(node) else node))
-                place = plan.place(node, loop)
-                self.to[node] = [place] if place is not None and not self.is_sum(node) else []
-                if self.is_sum(node):
-                    self.rows[node] = Place(Row(node))
+                self.compute(node)
         for value, place in copies:
             self.copy(value, place)
+        self.light = {node for node in self.at if self.is_light(node)}  # what each loop computes that reads it
         self.repeat()
         self.starts = [k for k in range(1, len(self.loops)) if self.divides(k)]  # the loops that begin a new loop over n
         for k, items in enumerate(self.loops):
@@ -77,6 +74,14 @@ class Pass:
         return node in self.plan.sums
 
     # -- which loop --------------------------------------------------------------------------------------------------------
+
+    def compute(self, node: Node) -> None:
+        """A value enters a loop: a sum or the like, that over what it is of."""
+        self.at[node] = self.enter(node, node.args, width(node.args[0] if self.is_end(node) else node))
+        place = self.plan.place(node, self.loop)
+        self.to[node] = [place] if place is not None and not self.is_sum(node) else []
+        if self.is_sum(node):
+            self.rows[node] = Place(Row(node))
 
     def enter(self, item: Item, reads: Iterable[Node], wide: int) -> int:
         """The first loop that can have an item, or a new one."""
@@ -109,8 +114,7 @@ class Pass:
         return self.enter((value, place), (value,), width(value))
 
     def repeat(self) -> None:
-        """What is as soon computed as read is computed in every loop that reads it, unless one reads it as part of a row."""
-        self.light = {item for items in self.loops for item in items if isinstance(item, Node) and self.soon(item)}
+        """What is light is computed in every loop that reads it, unless one reads it as part of a row."""
         for k, items in enumerate(self.loops):
             for seen in (view(x) for item in items for x in reads(item)):
                 if not same_element(seen, self.widths[k]):
@@ -128,8 +132,8 @@ class Pass:
                 self.append(root, k)
         self.loops[k].append(item)
 
-    def soon(self, node: Node) -> bool:
-        """Is an element cheap, made of two arrays at most, and not written to memory in any case?"""
+    def is_light(self, node: Node) -> bool:
+        """Is a value computed as fast as read: cheap, made of two arrays at most, and not written to memory in any case?"""
         cheap = elementwise(node) and node.op in CHEAP and width(node) > 1
         return cheap and not self.to[node] and len(self.sources(node)) <= 2
 
@@ -147,12 +151,11 @@ class Pass:
 
         That is free if what is read from here on is in memory in any case.
         """
-        later = {view(x).root for items in self.loops[k:] for item in items for x in reads(item)} - self.light
-        earlier = [root for root in later if self.at.get(root, k) < k]
-        if any(start < k <= self.at[node] for node, start in self.begun.items() if node in self.rows):
-            return False
-        waits = self.loops[k] and self.widths[k] > 1 and any(width(root) == 1 for root in earlier)
-        return bool(waits) and all(root not in self.rows and self.plan.place(root, self.loop) for root in earlier)
+        read = {view(x).root for items in self.loops[k:] for item in items for x in reads(item)} - self.light
+        earlier = [root for root in read if self.at.get(root, k) < k]
+        waits = bool(self.loops[k]) and self.widths[k] > 1 and any(width(root) == 1 for root in earlier)
+        free = all(root not in self.rows and self.plan.place(root, self.loop) for root in earlier)
+        return waits and free and not any(self.begun[n] < k <= self.at[n] for n in self.begun if n in self.rows)
 
     def read(self, x: Node, k: int, times: int) -> None:
         """Something is read in a loop: what an earlier loop computes has to be in memory."""
@@ -185,7 +188,7 @@ class Pass:
             if k in self.starts:
                 found += ["}", "for (long n = 0; n < N; n++) {"]
             if items:
-                found += [f"    {line}" for line in self.one(k, items)]
+                found += [f"    {line}" for line in self.one(k)]
         for node in self.at:
             if self.is_sum(node):
                 head, here = f"for (long j = 0; j < {node.shape[-1]}; j++)", self.pointer(self.rows[node])
@@ -193,29 +196,13 @@ class Pass:
                 after.append(f"{head} {self.pointer(self.plan.of[node])}[j] += {here}[j];")
         return [*before, "for (long n = 0; n < N; n++) {", *found, "}", *after]
 
-    def one(self, k: int, items: list[Item]) -> list[str]:
+    def one(self, k: int) -> list[str]:
         """One loop over a row; of a single element, the lines alone."""
-        ends = [i for i in items if isinstance(i, Node) and i.op in END]
-        body, wide = [line for item in items for line in self.item(item, k)], self.widths[k]
+        ends, wide = self.ends(k), self.widths[k]
+        body = [line for item in self.loops[k] for line in self.item(item, k)]
         tail = [f"{self.element(place, k)} = {self.name(e)};" for e in ends for place in self.to[e]]
-        if ends and self.in_lanes(k):
-            head, after = list[str](), list[str]()
-            for e in ends:
-                kind, lanes = TYPES[e.dtype], self.name(e, "_lanes")
-                first = "0" if e.op == "sum" else f"[0 ... {LANES - 1}] = {END[e.op][0]}"
-                head.append(f"{kind} {lanes}[{LANES}] = {{{first}}};")
-                after.append(f"const {kind} {self.name(e)} = {e.op}{LANES}{single(e.dtype)}({lanes});")
-            return [
-                *head,
-                f"for (long block = 0; block < {wide}; block += {LANES}) {{",
-                "    #pragma omp simd",
-                f"    for (long j = block; j < block + {LANES}; j++) {{",
-                *(f"        {line}" for line in body),
-                "    }",
-                "}",
-                *after,
-                *tail,
-            ]
+        if self.in_lanes(k):
+            return [*self.side_by_side(ends, body, wide), *tail]
         head = [f"{TYPES[e.dtype]} {self.name(e)} = {END[e.op][0]};" for e in ends]
         if wide == 1:
             return head + [line.replace("[j]", "[0]") for line in body] + tail  # [j]: of sums over time
@@ -224,11 +211,33 @@ class Pass:
             head.append("#pragma omp simd" + (f" reduction(+:{sums})" if sums else ""))
         return [*head, f"for (long j = 0; j < {wide}; j++) {{", *(f"    {line}" for line in body), "}", *tail]
 
+    def side_by_side(self, ends: list[Node], body: list[str], wide: int) -> list[str]:
+        """A loop over a row that takes its sums and the like in LANES parts."""
+        before, after = list[str](), list[str]()
+        for e in ends:
+            kind, lanes = TYPES[e.dtype], self.name(e, "_lanes")
+            first = "0" if e.op == "sum" else f"[0 ... {LANES - 1}] = {END[e.op][0]}"
+            before.append(f"{kind} {lanes}[{LANES}] = {{{first}}};")
+            after.append(f"const {kind} {self.name(e)} = {e.op}{LANES}{single(e.dtype)}({lanes});")
+        return [
+            *before,
+            f"for (long block = 0; block < {wide}; block += {LANES}) {{",
+            "    #pragma omp simd",
+            f"    for (long j = block; j < block + {LANES}; j++) {{",
+            *(f"        {line}" for line in body),
+            "    }",
+            "}",
+            *after,
+        ]
+
+    def ends(self, k: int) -> list[Node]:
+        """The sums and the like, of a row, that a loop takes."""
+        return [i for i in self.loops[k] if isinstance(i, Node) and i.op in END]
+
     def in_lanes(self, k: int) -> bool:
-        """Does a loop take its sums and the like in so many parts, side by side?"""
-        return self.widths[k] % LANES == 0 and all(
-            i.dtype.kind == "f" for i in self.loops[k] if isinstance(i, Node) and i.op in END
-        )
+        """Does it take them in LANES parts?"""
+        ends = self.ends(k)
+        return bool(ends) and self.widths[k] % LANES == 0 and all(e.dtype.kind == "f" for e in ends)
 
     def item(self, item: Item, k: int) -> list[str]:
         """The lines of an item."""
