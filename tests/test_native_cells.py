@@ -52,6 +52,15 @@ CELLS = {
 }
 
 
+@pytest.mark.parametrize(("batch", "dtype"), [(5, np.float64), (1, np.float64), (5, np.float32), (1, np.float32)])
+@pytest.mark.parametrize("name", CELLS)
+def test_cells(name, batch, dtype):
+    layer, rng = nn.Recurrent(Written(CELLS[name], dtype=dtype)), np.random.default_rng(0)
+    x, hx = rng.normal(size=(4, batch, 3)).astype(dtype), states(layer, rng, batch).astype(dtype)
+    with np.errstate(all="ignore"):
+        agree(layer, x, hx, tg.compile(layer, target="c"), tolerance=1e-11 if dtype == np.float64 else 2e-5)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_integers_in_rows_of_sixteen(dtype):
     step = lambda c, x, h: np.where((h > 0).sum(axis=1, keepdims=True) > 8, c.n(x, h), 0.5 * h) * np.arange(16)  # noqa: E731
@@ -80,12 +89,3 @@ def test_the_line_that_c_cannot_have_is_named(monkeypatch):
     monkeypatch.setitem(rows.KINDS, "f", rows.KINDS["f"] - {"cos"})
     back = refused(lambda c, x, h: c.n(x, h) + np.sin(h))
     assert re.search(r"test_native_cells.py:\d+, for the gradient of sin, needs cos of \(3, 2\) in every", back)
-
-
-@pytest.mark.parametrize(("batch", "dtype"), [(5, np.float64), (1, np.float64), (5, np.float32), (1, np.float32)])
-@pytest.mark.parametrize("name", CELLS)
-def test_cells(name, batch, dtype):
-    layer, rng = nn.Recurrent(Written(CELLS[name], dtype=dtype)), np.random.default_rng(0)
-    x, hx = rng.normal(size=(4, batch, 3)).astype(dtype), states(layer, rng, batch).astype(dtype)
-    with np.errstate(all="ignore"):
-        agree(layer, x, hx, tg.compile(layer, target="c"), tolerance=1e-11 if dtype == np.float64 else 2e-5)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 WIDEST = 100  # characters of a list
 LONGEST = 127  # of a line
+SIGN = re.compile(r" ([-+?:]|&&|\|\|) ")
 
 
 class Memory:
@@ -68,13 +69,20 @@ def wrapped(head: str, parts: list[str], tail: str) -> list[str]:
 
 
 def folded(line: str) -> list[str]:
-    """A line of the program, or several if it is long: broken before signs, but not in products nor in indices."""
-    text = line.lstrip()
-    indent = line.removesuffix(text)
-    joined = re.sub(r" (?!([-+?:]|&&|\|\|) (?![^[]*]))", "\0", text)
-    more = f"{indent}    "
-    rows = wrap(joined, LONGEST, initial_indent=indent, subsequent_indent=more, break_long_words=False, break_on_hyphens=False)
-    return [row.replace("\0", " ") for row in rows]
+    """A line of the program, or several if it is long: broken before signs in as few parentheses as can be, not in indices."""
+    rows, indent = list[str](), line.removesuffix(line.lstrip()) + "    "
+
+    def inside(i: int, left: str, right: str) -> int:
+        return line.count(left, 0, i) - line.count(right, 0, i)
+
+    while len(line) > LONGEST:
+        signs = [m.start() for m in SIGN.finditer(line, len(indent), LONGEST + 3) if not inside(m.start(), "[", "]")]
+        if not signs:
+            break
+        end = min(reversed(signs), key=lambda i: inside(i, "(", ")"))
+        rows.append(line[:end])
+        line = indent + line[end + 1 :]
+    return [*rows, line]
 
 
 def added(*terms: str) -> str:

@@ -30,26 +30,8 @@ def sliced(node: Node) -> bool:
 
 
 def pieces(program: Program, step: Step) -> Step:
-    """(a + b)[:, i:j] as a[:, i:j] + b[:, i:j], if nothing but such pieces is read of the sum; likewise other operations.
-
-    What is cheap may also be read whole: on the way back, where it is computed again, or if it is made of one array alone.
-    """
-    order, ahead = ordered(roots(step)), set(ordered([*step.new, *step.outputs.values()]))
-    reading, wanted = users(order), set(roots(step))
-    apart: set[Node] = set()  # what is read in pieces
-    whole: set[Node] = set()  # what of that is read whole, too
-    for node in reversed(order):
-        readers = reading.get(node, [])
-        if not readers or node in wanted or width(node) == 1 or not elementwise(node) or not by_rows(node):
-            continue
-        by_piece = [y for y in readers if y in apart or sliced(y)]
-        others = [y for y in readers if y in whole or y not in by_piece]
-        single = sum(width(x) > 1 for x in node.args) == 1
-        cheap = node.op in CHEAP and (single or not any(y in ahead and y not in whole for y in others))
-        if by_piece and (cheap or not others):
-            apart.add(node)
-            whole |= {node} if others else set()
-    new: set[Node] = set()  # the same, as they are made anew
+    """(a + b)[:, i:j] as a[:, i:j] + b[:, i:j] where the sum is read in pieces; likewise other operations."""
+    apart, new = read_in_pieces(step), set[Node]()  # new: the same, as they are made anew
 
     def piece(node: Node, key: Any) -> Node:
         if not node.shape or node.shape[-1] == 1:
@@ -66,3 +48,26 @@ def pieces(program: Program, step: Step) -> Step:
         return piece(args[0], node.params["key"]) if sliced(node) and node.args[0] in apart else None
 
     return rebuilt(program, step, rule)
+
+
+def read_in_pieces(step: Step) -> set[Node]:
+    """The elementwise operations of whose results nothing but slices is read.
+
+    What is cheap may also be read whole: on the way back, where it is computed again, or if it is made of one array alone.
+    """
+    order, ahead = ordered(roots(step)), set(ordered([*step.new, *step.outputs.values()]))
+    reading, wanted = users(order), set(roots(step))
+    apart: set[Node] = set()
+    whole: set[Node] = set()  # what of that is read whole, too
+    for node in reversed(order):
+        readers = reading.get(node, [])
+        if not readers or node in wanted or width(node) == 1 or not elementwise(node) or not by_rows(node):
+            continue
+        by_piece = [y for y in readers if y in apart or sliced(y)]
+        others = [y for y in readers if y in whole or y not in by_piece]
+        single = sum(width(x) > 1 for x in node.args) == 1
+        cheap = node.op in CHEAP and (single or not any(y in ahead and y not in whole for y in others))
+        if by_piece and (cheap or not others):
+            apart.add(node)
+            whole |= {node} if others else set()
+    return apart
