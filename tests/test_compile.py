@@ -198,6 +198,40 @@ def test_some_of_the_results_one_after_the_other(layer, x):
     both_gradients(layer, x, use)
 
 
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("used", [(0,), (1,), (2,), (0, 1), (0, 1, 2)])
+def test_what_the_loss_does_not_reach_has_no_gradient(given, used, x):
+    """`trace` follows h, and nothing follows it: y and the final h do not depend on its weights."""
+
+    class Followed(Module):
+        state_size = 2, 3
+
+        def __init__(self):
+            rng = np.random.default_rng(1)
+            self.W, self.U, self.V = (nn.Parameter(rng.normal(size=size)) for size in ((E, 2), (2, 2), (2, 3)))
+            self.unseen = nn.Parameter(rng.normal(size=3))
+
+        def forward(self, x, state):
+            h, trace = state
+            return np.tanh(x @ self.W + h @ self.U), trace / 2 + np.tanh(h @ self.V) + np.sign(self.unseen)
+
+    layer = nn.Recurrent(Followed())
+    start = [tg.Tensor(np.full((1, N, size), 0.1), requires_grad=True) for size in (2, 3)]
+    every = [*layer.parameters(), *start, tg.Tensor(x, requires_grad=True)]
+
+    def gradients(call):
+        for leaf in every:
+            leaf.grad = None
+        y, (h, trace) = call(every[-1], tuple(start) if given else None)
+        sum((y, h, trace)[i].sum() for i in used).backward()
+        return [leaf.grad for leaf in every]
+
+    for expected, g in zip(gradients(layer), gradients(tg.compile(layer)), strict=True):
+        assert (expected is None) is (g is None)
+        if g is not None:
+            np.testing.assert_allclose(g.data, expected.data, atol=1e-14)
+
+
 def test_backward_twice_and_two_forwards_before(layer, x):
     def use(call):
         first, second = call(x)[0].sum(), (call(2 * x)[0] ** 2).sum()

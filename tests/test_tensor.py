@@ -14,7 +14,7 @@ import pytest
 import tinygrad_rnn as tg
 from tinygrad_rnn.backward import gradients, toposort
 from tinygrad_rnn.gradcheck import gradcheck
-from tinygrad_rnn.tensor import Tensor
+from tinygrad_rnn.tensor import ROWS, Tensor
 
 
 def leaf(data, **kwargs):
@@ -497,6 +497,25 @@ def test_the_transpose_that_is_shared_follows_edits():
     with tg.no_grad():
         assert not w.T.requires_grad
     assert w.T.requires_grad
+
+
+def test_a_large_transpose_that_is_in_rows_by_now_follows_edits():
+    rng = np.random.default_rng(0)
+    w, x = leaf(rng.normal(size=(300, 70))), rng.normal(size=(3, 70))
+    assert w.size > ROWS
+    with tg.no_grad():
+        held, *_ = (w.T for _ in range(5))
+        for use in range(12):
+            if use % 6 == 5:
+                w.data[:, use] = 9
+            np.testing.assert_allclose((x @ w.T).data, x @ w.numpy().T)
+            np.testing.assert_allclose((x @ held).data, x @ w.numpy().T)
+    loss = sum(((x @ w.T) * k).sum() for k in range(6))
+    loss.backward()
+    np.testing.assert_allclose(w.grad.data, 15 * np.broadcast_to(x.sum(0), w.shape))
+    w.data[0] = 1
+    with pytest.raises(RuntimeError, match="modified by an in-place operation"):
+        loss.backward()
 
 
 def test_data_can_be_assigned():

@@ -132,6 +132,8 @@ def walk(
                 if each.enough is None or not each.enough(uses):
                     continue
                 share = each.rule(waiting[x].pop(each))
+            if share is None:
+                continue
             if watch is not None:
                 watch.gradient(share, x, node)
             so_far = sums.get(x)

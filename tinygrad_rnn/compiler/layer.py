@@ -135,7 +135,7 @@ class Compiled(Module):
                 and self._plain
                 and not self.layer.batch_first
                 and isinstance(x, Tensor)
-                and len(shape := x.shape) == 3
+                and len(shape := x._data.shape) == 3
                 and 0 not in shape
             ):
                 ys, *final = self._run("l0", x, (), None, ())

@@ -92,6 +92,9 @@ class Rolling:
         self.extra_names = [n for n in step.given if n == "mask" or n == "real" or n.startswith("zone")]
         kind = re.sub(r"\W", "_", type(cell).__name__)
         self.step, self.title = step, f"{kind} over time, for inputs {wanted.x[0]} a step"
+        self.reached = step.reached()
+        asked = [wanted.gradient[0], *[wanted.gradient[1]] * len(step.states), *self.flags] if wanted.gradient else []
+        self.whole = all(there or not one for row in self.reached for there, one in zip(row, asked, strict=False))
         self.dtypes = [wanted.x[1], *(n.dtype for n in step.new), *(x.dtype for x in self.externals)]
         self.op = Op(f"{kind} over time", self.run, self.run_back, variadic=True, fresh=True)
         if 0 in wanted.x[0]:  # nothing to compute
@@ -204,8 +207,12 @@ class Rolling:
         dx, carries, totals = self.backward(saved, *([y[::-1] for y in ys] if self.reverse else ys), *finals)
         if dx is not None and self.reverse:
             dx = dx[::-1]
-        given = len(inputs) > 1 + len(totals)
-        return [dx, *(carries if given else ()), *totals].__getitem__
+        found = [dx, *carries, *totals]
+        if not self.whole:
+            found = [share if any(self.reached[i][k] for i in g) else None for k, share in enumerate(found)]
+        if len(inputs) == 1 + len(totals):  # no initial states are given
+            del found[1 : 1 + len(carries)]
+        return found.__getitem__
 
     def unrolled(self, grads: dict[int, Any], inputs: Sequence[Any], extras: Sequence[Array]) -> Callable[[int], Any]:
         """The way back as a graph, for second derivatives: through the steps, unrolled."""
@@ -229,7 +236,7 @@ class Rolling:
         ]
         targets = [i for i in inputs if isinstance(i, Tensor) and i._requires_grad]
         found = gradients([roots[i] for i in grads], list(grads.values()), create_graph=True, targets=targets)
-        return lambda i: found.get(inputs[i], Tensor(np.zeros(inputs[i].shape, inputs[i].dtype)))
+        return lambda i: found.get(inputs[i])
 
 
 def contents(value: Any) -> Any:

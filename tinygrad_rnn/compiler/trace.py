@@ -22,7 +22,7 @@ from ..nn.state import State, check_returned, like, members
 from ..ops import TRANSPOSE, Op, basic
 from ..scope import Scope, current_scope
 from ..tensor import Tensor, lift
-from .program import CARRY, CONSTANT, INPUT, NORMS, SEED, STATE, Node, Program
+from .program import CARRY, CONSTANT, INPUT, NORMS, SEED, STATE, Node, Program, ordered
 
 
 class CompileError(TypeError):
@@ -228,6 +228,23 @@ class Step(NamedTuple):
     seeds: dict[str, Node]  # for the outputs: their gradients
     carries: tuple[Node, ...]  # the gradients of the new states, from the next step
     gradients: dict[Node, Node]  # of the input, the states and the externals, by what they are the gradient of
+
+    def reached(self) -> list[list[bool]]:
+        """For each output and each final state: does its gradient come to x, to each initial state, to each parameter?
+
+        It may on the way through steps before: what comes to a state of a step is the gradient of the last step's.
+        """
+        inputs = (self.given["x"], *self.states, *self.externals.values())
+        needs = [set(ordered([self.gradients[n]])) if n in self.gradients else set() for n in inputs]
+        passed_on = list(zip(self.carries, needs[1:], strict=False))
+        result = []
+        for source in (*self.seeds.values(), *self.carries):
+            come, more = set[Node](), {source}
+            while more:
+                come |= more
+                more = {carry for carry, need in passed_on if come & need} - come
+            result.append([bool(come & need) for need in needs])
+        return result
 
 
 def trace(layer: Any, cell: Module, wanted: Wanted) -> Step:

@@ -37,12 +37,10 @@ def functions(text: str) -> list[Callable[..., None]]:
 
 
 def function(text: str) -> Callable[..., None]:
-    """The only function of a C text. Arrays that it reads alone, `const`, are converted if need be; it fills the others."""
+    """The only function of a C text. What it is given, `const`, is converted if need be; the others it fills."""
     name, arguments = HEAD.findall(text)[0]
-    declared = re.split(r",\s+", arguments)
-    types = [re.match(r"const (.+?) \*", a) for a in declared]
-    read = [(i, DTYPES[found[1]]) for i, found in enumerate(types) if found]
-    data = ", ".join(f"a->items[{i}]->data" for i in range(len(declared)))
+    given = [DTYPES[kind] for kind in re.findall(r"const ([^*]+) \*", arguments)]  # they come first
+    data = ", ".join(f"a->items[{i}]->data" for i in range(arguments.count("*")))
     entry = f"void on_arrays(long T, long N, const Arrays *a) {{ {name}(T, N, {data}); }}"
     found = {gemm: blas(dtype) for gemm, dtype in GEMM.items() if f"(*{gemm})" in text}
     integers = "".join(f"typedef {kind} I;\n" for kind in {kind for _, kind in found.values()})
@@ -53,9 +51,6 @@ def function(text: str) -> Callable[..., None]:
     call.argtypes, call.restype = [ctypes.c_long, ctypes.c_long, ctypes.py_object], None
 
     def called(steps: int, batch: int, *arrays: Any) -> None:
-        given = list(arrays)
-        for i, dtype in read:
-            given[i] = contiguous(arrays[i], dtype)
-        call(steps, batch, tuple(given))
+        call(steps, batch, (*map(contiguous, arrays, given), *arrays[len(given) :]))
 
     return called

@@ -67,7 +67,7 @@ class NativeEmitter(Emitter):
         for memory in self.memory.values():
             if memory.loop == loop:
                 self.line(f"{memory.name} = empty({memory.size(self.batch)}, {str(memory.dtype)!r})")
-        for line in wrapped(f"{name}(", ["T", str(self.batch), *function.arguments], ")"):
+        for line in wrapped(f"{name}(", ["T", str(self.batch), *function.called], ")"):
             self.line(line)
 
     def c_name(self, key: Any, wish: str) -> str:

@@ -103,11 +103,12 @@ class Loop:
 
     def __init__(self, emitter: NativeEmitter, loop: str, name: str) -> None:
         self.emitter, self.plan, self.loop, self.name = emitter, emitter.places, loop, name
-        self.arguments: list[str] = []  # as Python calls them
-        self.parameters: dict[str, str] = {}  # as C declares them, by name
+        self.arguments: dict[str, tuple[str, str]] = {}  # by name: as C declares them, and as Python calls them
         self.parts: dict[str, tuple[Buffer, str, Memory]] = {}  # what lies in memory that only C knows, and in which
         self.tops: dict[str, str] = {}  # pointers to what belongs to a step
         self.body = self.steps()
+        given_first = sorted(self.arguments.values(), key=lambda each: not each[0].startswith("const"))
+        self.declared, self.called = zip(*given_first, strict=True)
 
     def steps(self) -> list[str]:
         """The lines of one step."""
@@ -134,7 +135,7 @@ class Loop:
         order = "long t = 0; t < T; t++" if self.loop == FORWARD else "long t = T; t-- > 0;"
         return "\n".join(
             [
-                *wrapped(f"void {self.name}(", ["long T", "long N", *self.parameters.values()], ") {"),
+                *wrapped(f"void {self.name}(", ["long T", "long N", *self.declared], ") {"),
                 *(line for _, line in parts),
                 *(f"    for (long j = 0; j < {n.shape[-1]}; j++) {self.pointer(p)}[j] = 0;" for n, p in sums.items()),
                 f"    for ({order}) {{",
@@ -148,9 +149,7 @@ class Loop:
         """The name of an array that the function is given; `const` if it is not written to."""
         end = ("_all" if key.stacked else "_both" if key in self.plan.carries else "") if isinstance(key, Buffer) else ""
         name = self.emitter.c_name(("array", key), text + end)
-        if name not in self.parameters:
-            self.arguments.append(text)
-            self.parameters[name] = f"{const}{TYPES[dtype]} *restrict {name}"
+        self.arguments[name] = f"{const}{TYPES[dtype]} *restrict {name}", text
         return name
 
     def at_step(self, key: Any, wish: str, dtype: Any, where: str, const: str = "") -> str:
