@@ -14,7 +14,7 @@ from conftest import in_threads, needs_compiler
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.compiler.native import build, passes
+from tinygrad_rnn.compiler.native import build, pass_text
 from tinygrad_rnn.compiler.native.c_text import ELEMENT, END, KEYWORDS
 from tinygrad_rnn.compiler.native.loops import folded
 
@@ -153,7 +153,7 @@ def used(monkeypatch):
             return super().__getitem__(op)
 
     for name in ("ELEMENT", "END"):
-        monkeypatch.setattr(passes, name, Watched(getattr(passes, name)))
+        monkeypatch.setattr(pass_text, name, Watched(getattr(pass_text, name)))
     return found
 
 

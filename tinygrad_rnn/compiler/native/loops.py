@@ -13,7 +13,8 @@ from ..places import Buffer, Place
 from ..program import CONSTANT, Node
 from ..schedule import BACKWARD, FORWARD
 from .c_text import TYPES, single
-from .passes import Pass, Row
+from .pass_text import PassText
+from .passes import Row
 from .plan import NotInC
 from .rows import view, width
 
@@ -121,7 +122,7 @@ class Loop:
             rows = [n for n in now if n.op != "matmul"]
             copies = [(value, place) for value, place in plan.copies[loop] if when[value] == p]
             if rows or copies:
-                lines += Pass(plan, loop, rows, copies, self.pointer, self.emitter.c_value).lines()
+                lines += PassText(plan, loop, rows, copies, pointer=self.pointer, name=self.emitter.c_value).lines()
             lines += [self.product(n) for n in now if n.op == "matmul"]
         return lines
 
