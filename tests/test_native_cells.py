@@ -69,6 +69,24 @@ def test_integers_in_rows_of_sixteen(dtype):
     agree(layer, x, hx, tg.compile(layer, target="c"), tolerance=1e-11 if dtype == np.float64 else 2e-5)
 
 
+@pytest.mark.parametrize(
+    "end",
+    [lambda z: np.tanh(z[:, :2]) * z[:, 2:4], lambda z: np.tanh(z[:, :2] * z.max(axis=1, keepdims=True))],
+    ids=["pieces", "whole"],
+)
+def test_each_of_many_values_is_read_twice(end):
+    """No work on a step goes by the paths through it, of which there are 2 ** 40."""
+
+    def step(c, x, h):
+        z = np.tanh(c.z(x, h))
+        for i in range(40):
+            z = np.maximum(z - 0.01 * i, 0.9 * z)
+        return end(z)
+
+    layer, rng = nn.Recurrent(Written(step)), np.random.default_rng(0)
+    agree(layer, rng.normal(size=(2, 3, 3)), states(layer, rng, 3), tg.compile(layer, target="c"))
+
+
 def refused(step):
     """What is said of a step that C cannot have."""
     with pytest.raises(tg.CompileError) as caught:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..norms import expanded
-from ..program import CONSTANT, NORMS, Node, Program, elementwise, ordered, users
+from ..program import CONSTANT, NORMS, Node, Program, elementwise, frozen, ordered, users
 from ..rebuild import everywhere, rebuilt, roots
 from ..trace import Step
 from .c_text import CHEAP
@@ -32,13 +32,18 @@ def sliced(node: Node) -> bool:
 def pieces(program: Program, step: Step) -> Step:
     """(a + b)[:, i:j] as a[:, i:j] + b[:, i:j] where the sum is read in pieces; likewise other operations."""
     apart, new = read_in_pieces(step), set[Node]()  # new: the same, as they are made anew
+    known: dict[Any, Node] = {}
 
     def piece(node: Node, key: Any) -> Node:
         if not node.shape or node.shape[-1] == 1:
             return node
-        if node in new and elementwise(node):  # it may have become something simpler
-            return program.make(node.op, *(piece(x, key) for x in node.args), **node.params)
-        return program.make("getitem", node, key=key[-len(node.shape) :])
+        this = node, frozen(key)
+        if this not in known:
+            if node in new and elementwise(node):  # it may have become something simpler
+                known[this] = program.make(node.op, *(piece(x, key) for x in node.args), **node.params)
+            else:
+                known[this] = program.make("getitem", node, key=key[-len(node.shape) :])
+        return known[this]
 
     def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
         if node in apart:

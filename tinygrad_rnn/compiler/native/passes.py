@@ -43,7 +43,7 @@ class Pass:
                 self.compute(node)
         for value, place in copies:
             self.copy(value, place)
-        self.light = {node for node in self.at if self.is_light(node)}  # what each loop computes that reads it
+        self.light = self.computed_as_read()
         self.repeat()
         self.starts = [k for k in range(1, len(self.loops)) if self.divides(k)]  # the loops that begin a new loop over n
         for k, items in enumerate(self.loops):
@@ -97,6 +97,15 @@ class Pass:
             return self.at[value]
         return self.enter((value, place), (value,), width(value))
 
+    def computed_as_read(self) -> set[Node]:
+        """What is as fast to compute as to read: cheap, made of two arrays at most, and not written to memory in any case."""
+        made_of: dict[Node, set[Node]] = {}
+        for node in self.at:
+            if node.op in CHEAP and width(node) > 1 and not self.to[node]:
+                roots = (view(x).root for x in node.args)
+                made_of[node] = set().union(*(made_of.get(root, {root}) for root in roots if width(root) > 1))
+        return {node for node, arrays in made_of.items() if len(arrays) <= 2}
+
     def repeat(self) -> None:
         """What is light is computed in every loop that reads it, unless one reads it as part of a row."""
         for k, items in enumerate(self.loops):
@@ -115,20 +124,6 @@ class Pass:
             if root in self.light and root not in self.loops[k]:
                 self.append(root, k)
         self.loops[k].append(item)
-
-    def is_light(self, node: Node) -> bool:
-        """Is a value computed as fast as read: cheap, made of two arrays at most, and not written to memory in any case?"""
-        cheap = elementwise(node) and node.op in CHEAP and width(node) > 1
-        return cheap and not self.to[node] and len(self.sources(node)) <= 2
-
-    def sources(self, node: Node) -> set[Node]:
-        """The arrays that an element is made of by cheap operations."""
-        found = set[Node]()
-        for root in (view(x).root for x in node.args):
-            if width(root) > 1:
-                computed = root.op in CHEAP and root in self.at and not self.to[root]
-                found |= self.sources(root) if computed else {root}
-        return found
 
     def divides(self, k: int) -> bool:
         """Are all rows to come as far as this loop before the first goes on, so that their sums need not wait for each other?

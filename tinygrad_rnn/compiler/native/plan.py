@@ -174,12 +174,17 @@ class Plan:
 
     def costly(self, node: Node) -> set[Node]:
         """What of the way forward the way back lacks to have a value cheaply: to be kept, if the value is not."""
-        node = view(node).root
-        if not node.args or node in self.of or self.staged[node] not in LOOPS:
-            return set()
-        if node.op not in CHEAP | {"concatenate"} or width(node) == 1 or not by_rows(node):
-            return {node}
-        return set().union(*(self.costly(x) for x in node.args if width(x) > 1))
+        found, seen, stack = set[Node](), set[Node](), [node]
+        while stack:
+            root = view(stack.pop()).root
+            if root in seen or not root.args or root in self.of or self.staged[root] not in LOOPS:
+                continue
+            seen.add(root)
+            if root.op not in CHEAP | {"concatenate"} or width(root) == 1 or not by_rows(root):
+                found.add(root)
+            else:
+                stack += [x for x in root.args if width(x) > 1]
+        return found
 
     def spread_factors(self) -> None:
         """A column that is a factor of a matrix product as many equal columns is written out."""
