@@ -128,13 +128,13 @@ def test_dtypes(name, input_dtype, dtype, tolerance, x, target):
         assert ours.dtype == theirs.dtype
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_an_initial_state_of_integers(layer, x):
     zero = np.zeros((1, N, 2), int)
     state = (zero, zero + 1) if isinstance(layer.state_size, tuple) else zero + 1
     both_gradients(layer, x, lambda call: (call(x, state)[0] ** 2).sum().backward())
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_what_is_not_finite_goes_where_it_went(layer, x, bad):
     x[1, 0, 1] = bad
     with np.errstate(all="ignore"):

@@ -14,7 +14,7 @@ from conftest import in_threads, needs_compiler
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.compiler.native import build, passes
+from tinygrad_rnn.compiler.native import build, pass_text
 from tinygrad_rnn.compiler.native.c_text import ELEMENT, END, KEYWORDS
 from tinygrad_rnn.compiler.native.loops import folded
 
@@ -153,7 +153,7 @@ def used(monkeypatch):
             return super().__getitem__(op)
 
     for name in ("ELEMENT", "END"):
-        monkeypatch.setattr(passes, name, Watched(getattr(passes, name)))
+        monkeypatch.setattr(pass_text, name, Watched(getattr(pass_text, name)))
     return found
 
 
@@ -224,11 +224,13 @@ def test_sums_of_long_rows(dtype, width):
         Cell(lambda x, *hs: tuple(f(h) / width + x for f, h in zip(steps, hs, strict=True)), (width,) * len(steps))
     )
     x, dy, found = rng.normal(size=(3, 2, width)).astype(dtype), rng.normal(size=(2, width)).astype(dtype), []
-    for call in (tg.compile(layer, target="c"), layer):
+    compiled = tg.compile(layer, target="c")
+    for call in (compiled, layer):
         leaf = tg.Tensor(x, requires_grad=True)
         _, final = call(leaf)
         sum((h * dy).sum() for h in final).backward()
         found.append([h.data for h in (*final, leaf.grad)])
+    assert ("_lanes[16]" in compiled.source) is (width % 16 == 0)
     for mine, expected in zip(*found, strict=True):
         tolerance = 1e-12 if dtype == np.float64 else 2e-5
         np.testing.assert_allclose(mine, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
@@ -290,7 +292,8 @@ UNORDERED = ("maximum", "minimum", "astype")  # of 0.0 and -0.0 either may be th
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_what_is_not_finite_and_zeros_with_a_sign(dtype):
     """As NumPy has it, there and back."""
-    pairs = np.concatenate([np.array(np.meshgrid(SPECIAL, SPECIAL)).reshape(2, -1, 1), rng.normal(size=(2, 50, 1))], axis=1)
+    plain = np.random.default_rng(0).normal(size=(2, 50, 1))
+    pairs = np.concatenate([np.array(np.meshgrid(SPECIAL, SPECIAL)).reshape(2, -1, 1), plain], axis=1)
     pairs = pairs.astype(dtype)  # every row is one
     functions = [*(lambda a, b, f=f: f(a) for name, f in PLAIN.items()), *PLAIN_TWO.values()]
     names = [*PLAIN, *PLAIN_TWO]
@@ -600,6 +603,12 @@ def test_the_names_of_the_cell_are_in_the_source(layer, x):
     assert back <= there  # under the same names
 
 
+def test_a_name_of_the_cell_goes_before_one_made_up():
+    compiled = tg.compile(nn.GRU(2, 3, dtype=np.float64), target="c")  # its product would be called z, as its update gate is
+    compiled(np.zeros((1, 2, 2)))
+    assert "const double z = sigmoid(" in compiled.source
+
+
 def test_long_lines_are_broken_before_signs():
     line = f"    const float o = sigmoidf({' + '.join(f'long_name[n * 16 + {i} + j] * w[{i} - j]' for i in range(9))});"
     first, *others = folded(line)
@@ -610,6 +619,8 @@ def test_long_lines_are_broken_before_signs():
         assert len(row) <= 127
     assert " ".join(row.strip() for row in [first, *others]) == line.strip()
     assert folded("    #pragma omp simd") == ["    #pragma omp simd"]
+    deep = f"x = {'a' * 60} + ({'b' * 50} - {'c' * 30}) * d;"  # in as few parentheses as can be
+    assert folded(deep) == [deep[:64], f"    + ({'b' * 50} - {'c' * 30}) * d;"]
 
 
 NAMES = [

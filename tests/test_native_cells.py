@@ -56,12 +56,39 @@ CELLS = {
 }
 
 
+@pytest.mark.parametrize(("batch", "dtype"), [(5, np.float64), (1, np.float64), (5, np.float32), (1, np.float32)])
+@pytest.mark.parametrize("name", CELLS)
+def test_cells(name, batch, dtype):
+    layer, rng = nn.Recurrent(Written(CELLS[name], dtype=dtype)), np.random.default_rng(0)
+    x, hx = rng.normal(size=(4, batch, 3)).astype(dtype), states(layer, rng, batch).astype(dtype)
+    with np.errstate(all="ignore"):
+        agree(layer, x, hx, tg.compile(layer, target="c"), tolerance=1e-11 if dtype == np.float64 else 2e-5)
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
 def test_integers_in_rows_of_sixteen(dtype):
     step = lambda c, x, h: np.where((h > 0).sum(axis=1, keepdims=True) > 8, c.n(x, h), 0.5 * h) * np.arange(16)  # noqa: E731
     layer, rng = nn.Recurrent(Written(step, 16, dtype=dtype)), np.random.default_rng(0)
     x, hx = rng.normal(size=(4, 5, 3)).astype(dtype), states(layer, rng, 5).astype(dtype)
     agree(layer, x, hx, tg.compile(layer, target="c"), tolerance=1e-11 if dtype == np.float64 else 2e-5)
+
+
+@pytest.mark.parametrize(
+    "end",
+    [lambda z: np.tanh(z[:, :2]) * z[:, 2:4], lambda z: np.tanh(z[:, :2] * z.max(axis=1, keepdims=True))],
+    ids=["pieces", "whole"],
+)
+def test_each_of_many_values_is_read_twice(end):
+    """No work on a step goes by the paths through it, of which there are 2 ** 40."""
+
+    def step(c, x, h):
+        z = np.tanh(c.z(x, h))
+        for i in range(40):
+            z = np.maximum(z - 0.01 * i, 0.9 * z)
+        return end(z)
+
+    layer, rng = nn.Recurrent(Written(step)), np.random.default_rng(0)
+    agree(layer, rng.normal(size=(2, 3, 3)), states(layer, rng, 3), tg.compile(layer, target="c"))
 
 
 def refused(step):
@@ -100,12 +127,3 @@ def test_the_line_that_c_cannot_have_is_named(monkeypatch):
     monkeypatch.setitem(rows.KINDS, "f", rows.KINDS["f"] - {"cos"})
     back = refused(lambda c, x, h: c.n(x, h) + np.sin(h))
     assert re.search(r"test_native_cells.py:\d+, for the gradient of sin, needs cos of \(3, 2\) in every", back)
-
-
-@pytest.mark.parametrize(("batch", "dtype"), [(5, np.float64), (1, np.float64), (5, np.float32), (1, np.float32)])
-@pytest.mark.parametrize("name", CELLS)
-def test_cells(name, batch, dtype):
-    layer, rng = nn.Recurrent(Written(CELLS[name], dtype=dtype)), np.random.default_rng(0)
-    x, hx = rng.normal(size=(4, batch, 3)).astype(dtype), states(layer, rng, batch).astype(dtype)
-    with np.errstate(all="ignore"):
-        agree(layer, x, hx, tg.compile(layer, target="c"), tolerance=1e-11 if dtype == np.float64 else 2e-5)

@@ -24,7 +24,8 @@ from .scope import Scope, current_scope, tick
 np.empty(31 << 20, np.uint8)
 
 ndarray, new = np.ndarray, object.__new__  # used once per op, so worth a shorter way to them
-ROWS = 1 << 14  # up to this many elements it pays at once to copy a transpose into rows, for which BLAS is faster
+# A copy of a transpose in rows, for which BLAS is faster, pays at once up to so many elements, else at so many uses.
+ROWS, OFTEN = 1 << 14, 4
 
 
 class Transpose(weakref.ref["Tensor"]):
@@ -119,7 +120,7 @@ class Tensor(Operators):
 
     def _init_leaf(self, array: Array, name: str | None = None) -> Tensor:
         self._data: Array = array
-        self._operand: Array = array  # what forwards read: `_data`, or for a small transpose the same in rows
+        self._operand: Array = array  # what forwards read: `_data`, or for a leaf's transpose the same in rows
         self._lent: tuple[weakref.ref[Array], Array] | tuple[()] | None = None  # if not None, look before you read: _settle()
         self._requires_grad = False
         self._transpose: Transpose | None = None
@@ -247,7 +248,7 @@ class Tensor(Operators):
             shared = self.transpose()
             self._transpose = kept = Transpose(shared)
         kept.asked += 1
-        if shared._lent is None and (kept.asked == 4 or self._data.size <= ROWS) and self._data.ndim == 2:
+        if shared._lent is None and (kept.asked == OFTEN or self._data.size <= ROWS) and self._data.ndim == 2:
             shared._operand, shared._lent = in_rows(shared._data), ()
         return shared
 

@@ -66,8 +66,8 @@ class AtOnce(Writer):
             return f"{self.library(aligned, 'aligned')}({texts[0]})"
         if node.op == "transpose":
             turned = ".T" if len(node.shape) == 2 else f".transpose{tuple(node.params['axes'])}"
-            view = all(r.op == "aligned" or (r.op == "matmul" and self.staged[r] not in LOOPS) for r in self.reading[node])
-            return f"{texts[0]}{turned}{'' if view else '.copy()'}"
+            once = all(r.op == "aligned" or (r.op == "matmul" and self.staged[r] not in LOOPS) for r in self.reading[node])
+            return f"{texts[0]}{turned}{'' if once else '.copy()'}"  # a copy is quicker to read, which pays if all steps do
         copy = ".copy()" if node.op == "getitem" and node.rank == CONSTANT else ""
         return self.expression(node, texts) + copy
 
@@ -102,7 +102,7 @@ class AtOnce(Writer):
         shape = f"T, {', '.join(map(str, node.shape))}".rstrip(", ")
         if op == "matmul" and len(args[0].shape) == 2 and args[1].rank == CONSTANT and args[0].rank != CONSTANT:
             a, b = self.rows(args[0]), self.use_node(args[1])
-            wide = args[0].shape[0] > 1 < min(args[1].shape)  # there dot is slower, which first fills its result with zeros
+            wide = args[0].shape[0] > 1 and min(args[1].shape) > 1  # dot is slower there: it fills its result with zeros first
             return f"{f'({a} @ {b})' if wide else f'dot({a}, {b})'}.reshape({shape})"
         if op in ("getitem", "reshape", "transpose"):
             what = node.params["key"] if op == "getitem" else node.shape if op == "reshape" else node.params["axes"]

@@ -83,7 +83,8 @@ def compared(program: Rolling, random_state: Any) -> Pairs:
     batch = wanted.x[0][0]
 
     def leaf(shape: tuple[int, ...], dtype: DTypeLike) -> Tensor:
-        return Tensor(rng.standard_normal(shape), dtype=dtype, requires_grad=bool(wanted.gradient) and np.dtype(dtype).kind == "f")
+        differentiable = bool(wanted.gradient) and np.dtype(dtype).kind == "f"
+        return Tensor(rng.standard_normal(shape), dtype=dtype, requires_grad=differentiable)
 
     x = leaf((STEPS, *wanted.x[0]), wanted.x[1])
     state = [leaf(shape, dtype) for shape, dtype in wanted.states]

@@ -113,7 +113,7 @@ class Module:
     def named_children(self) -> Iterator[tuple[str, Tensor | Module]]:
         """The parameters and modules held directly by this one, in the order they were set."""
         for name, value in vars(self).items():
-            if isinstance(value, (Tensor, Module, list, tuple, dict)):
+            if isinstance(value, (Tensor, Module, list, tuple, dict)):  # members() takes longer to find nothing
                 yield from members(value, name)
 
     def child_path(self, child: str, below: str = "") -> str:

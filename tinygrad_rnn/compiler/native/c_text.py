@@ -38,10 +38,10 @@ END = {
     "max": ("-__builtin_inf()", "{1} = {0} > {1} || {0} != {0} ? {0} : {1}"),
     "min": ("__builtin_inf()", "{1} = {0} < {1} || {0} != {0} ? {0} : {1}"),
 }  # of a row: the value at first, and with the element {0} more
-LANES = 16  # so many parts of a sum or the like are taken side by side, if the row divides by it
+LANES = 16  # so many parts of a sum or the like are taken side by side, if that divides the length of the row
 FIRM = {"add": 1, "sub": 1, "mul": 2, "div": 2}  # how firmly an expression holds together; names and calls: 3, others: 0
 ARGUMENTS = ((3, 3, 3), (1, 2), (2, 3), (0, 0))  # for each of these, how firmly its arguments have to: a - (b - c), a - b * c
-CHEAP = {*INTEGER, *LOGIC, "abs", "np.ceil", "np.floor", "np.rint", "np.trunc"}
+CHEAP = {*INTEGER, *LOGIC, "abs", "np.ceil", "np.floor", "np.rint", "np.trunc"}  # rather computed again than kept
 KEYWORDS = {
     "auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for",
     "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct",
@@ -67,8 +67,6 @@ static inline void product{f}(long n, long k, long m, const {c} *a, long apart, 
     }}
 }}
 """
-
-
 FUNCTIONS = {  # of ours
     "sigmoid": "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }}\n",
     "logaddexp": """static inline {c} logaddexp{f}({c} x, {c} y) {{
@@ -105,9 +103,8 @@ TAKEN |= {name + f for name in ("gemm", *(f"{op}{LANES}" for op in END), *LIBRAR
 
 def fold(op: str, c: str, f: str) -> str:
     """The function that makes one of LANES: in halves, for which a processor has instructions."""
-    name, update = f"{op}{LANES}{f}", END[op][1]
-    text = f"static inline {c} {name}({c} *lanes) {{\n"
-    half = LANES
+    update, half = END[op][1], LANES
+    text = f"static inline {c} {op}{LANES}{f}({c} *lanes) {{  // one of {LANES}, by halves\n"
     while half := half // 2:
         text += "    #pragma omp simd\n" * (half > 1)
         text += f"    for (int j = 0; j < {half}; j++) {update.format(f'lanes[{half} + j]', 'lanes[j]')};\n"

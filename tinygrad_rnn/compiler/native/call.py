@@ -37,11 +37,10 @@ def functions(text: str) -> list[Callable[..., None]]:
 
 
 def function(text: str) -> Callable[..., None]:
-    """The only function of a C text."""
+    """The only function of a C text. What it is given, `const`, is converted if need be; the others it fills."""
     name, arguments = HEAD.findall(text)[0]
-    declared = re.split(r",\s+", arguments)
-    given = [DTYPES[a.removeprefix("const ").split(" *")[0]] for a in declared if a.startswith("const ")]  # they come first
-    data = ", ".join(f"a->items[{i}]->data" for i in range(len(declared)))
+    given = [DTYPES[kind] for kind in re.findall(r"const ([^*]+) \*", arguments)]  # they come first
+    data = ", ".join(f"a->items[{i}]->data" for i in range(arguments.count("*")))
     entry = f"void on_arrays(long T, long N, const Arrays *a) {{ {name}(T, N, {data}); }}"
     found = {gemm: blas(dtype) for gemm, dtype in GEMM.items() if f"(*{gemm})" in text}
     integers = "".join(f"typedef {kind} I;\n" for kind in {kind for _, kind in found.values()})

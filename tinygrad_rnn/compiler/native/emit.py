@@ -37,6 +37,9 @@ class NativeEmitter(Emitter):
         self.memory: dict[Any, Memory] = {}
         self.c_names: dict[Any, str] = {}  # the same in both loops
         self.c_taken = {*TAKEN}
+        for node in self.places.body[FORWARD]:  # a gate z keeps its name beside a product that has none
+            if node.name:
+                self.c_value(node)
 
     def planned(self, rolled: Rolled) -> tuple[dict[Node, str], Any]:
         staged = fused_stages(rolled)

@@ -13,7 +13,8 @@ from ..places import Buffer, Place
 from ..program import CONSTANT, Node
 from ..schedule import BACKWARD, FORWARD
 from .c_text import TYPES, single
-from .passes import Pass, Row
+from .pass_text import PassText
+from .passes import Row
 from .plan import NotInC
 from .rows import view, width
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 WIDEST = 100  # characters of a list
 LONGEST = 127  # of a line
+SIGN = re.compile(r" ([-+?:]|&&|\|\|) ")
 
 
 class Memory:
@@ -68,18 +70,20 @@ def wrapped(head: str, parts: list[str], tail: str) -> list[str]:
 
 
 def folded(line: str) -> list[str]:
-    """A line of the program, or several if it is long: broken before signs, but not in products nor in indices."""
-    text = line.lstrip()
-    indent = line.removesuffix(text)
-    joined = re.sub(r" (?!([-+?:]|&&|\|\|) (?![^[]*]))", "\0", text)
-    more = f"{indent}    "
-    rows = wrap(joined, LONGEST, initial_indent=indent, subsequent_indent=more, break_long_words=False, break_on_hyphens=False)
-    return [row.replace("\0", " ") for row in rows]
+    """A line of the program, or several if it is long: broken before signs in as few parentheses as can be, not in indices."""
+    rows, indent = list[str](), line.removesuffix(line.lstrip()) + "    "
 
+    def inside(i: int, left: str, right: str) -> int:
+        return line.count(left, 0, i) - line.count(right, 0, i)
 
-def const(key: Any) -> str:
-    """What a loop is given, it does not write; buffers are there to be written."""
-    return "const " if isinstance(key[0] if isinstance(key, tuple) else key, Node) else ""
+    while len(line) > LONGEST:
+        signs = [m.start() for m in SIGN.finditer(line, len(indent), LONGEST + 3) if not inside(m.start(), "[", "]")]
+        if not signs:
+            break
+        end = min(reversed(signs), key=lambda i: inside(i, "(", ")"))
+        rows.append(line[:end])
+        line = indent + line[end + 1 :]
+    return [*rows, line]
 
 
 def added(*terms: str) -> str:
@@ -118,24 +122,23 @@ class Loop:
             rows = [n for n in now if n.op != "matmul"]
             copies = [(value, place) for value, place in plan.copies[loop] if when[value] == p]
             if rows or copies:
-                lines += Pass(plan, loop, rows, copies, self.pointer, self.emitter.c_value).lines()
+                lines += PassText(plan, loop, rows, copies, pointer=self.pointer, name=self.emitter.c_value).lines()
             lines += [self.product(n) for n in now if n.op == "matmul"]
         return lines
 
     def text(self) -> str:
         """The function."""
-        sums = (
-            [(self.pointer(place), width(n.args[0])) for n, place in self.plan.sums.items()] if self.loop == BACKWARD else []
+        parts = sorted(
+            (memory.order(buffer), f"    {TYPES[buffer.dtype]} *restrict {name} = {added(base, memory.start(buffer))};")
+            for name, (buffer, base, memory) in self.parts.items()
         )
+        sums = self.plan.sums if self.loop == BACKWARD else {}
         order = "long t = 0; t < T; t++" if self.loop == FORWARD else "long t = T; t-- > 0;"
         return "\n".join(
             [
                 *wrapped(f"void {self.name}(", ["long T", "long N", *self.declared], ") {"),
-                *(
-                    f"    {TYPES[b.dtype]} *restrict {name} = {added(base, m.start(b))};"
-                    for name, (b, base, m) in sorted(self.parts.items(), key=lambda part: part[1][2].order(part[1][0]))
-                ),
-                *(f"    for (long j = 0; j < {wide}; j++) {name}[j] = 0;" for name, wide in sums),
+                *(line for _, line in parts),
+                *(f"    for (long j = 0; j < {n.shape[-1]}; j++) {self.pointer(p)}[j] = 0;" for n, p in sums.items()),
                 f"    for ({order}) {{",
                 *(row for line in [*self.tops.values(), *self.body] for row in folded(f"        {line}")),
                 "    }",
@@ -143,17 +146,17 @@ class Loop:
             ]
         )
 
-    def argument(self, key: Any, text: str, dtype: Any) -> str:
-        """The name of an array that the function is given."""
+    def argument(self, key: Any, text: str, dtype: Any, const: str = "") -> str:
+        """The name of an array that the function is given; `const` if it is not written to."""
         end = ("_all" if key.stacked else "_both" if key in self.plan.carries else "") if isinstance(key, Buffer) else ""
         name = self.emitter.c_name(("array", key), text + end)
-        self.arguments[name] = f"{const(key)}{TYPES[dtype]} *restrict {name}", text
+        self.arguments[name] = f"{const}{TYPES[dtype]} *restrict {name}", text
         return name
 
-    def at_step(self, key: Any, wish: str, dtype: Any, where: str) -> str:
+    def at_step(self, key: Any, wish: str, dtype: Any, where: str, const: str = "") -> str:
         """A pointer that moves with time."""
         name = self.emitter.c_name(key, wish)
-        self.tops[name] = f"{const(key)}{TYPES[dtype]} *{name} = {where};"
+        self.tops[name] = f"{const}{TYPES[dtype]} *{name} = {where};"
         return name
 
     def pointer(self, what: Node | Place) -> str:
@@ -162,10 +165,10 @@ class Loop:
             return self.buffer(what)
         node, emitter = what, self.emitter
         text = emitter.literal(node) if node.op == "constant" else emitter.use(node)
-        base = self.argument(node, text, node.dtype)
+        base = self.argument(node, text, node.dtype, "const ")
         if node.rank == CONSTANT:
             return base
-        return self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {times('N', 0, width(node))}")
+        return self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {times('N', 0, width(node))}", "const ")
 
     def buffer(self, place: Place) -> str:
         """The pointer to a buffer, or to its rows at this step."""
@@ -189,8 +192,8 @@ class Loop:
         """The pointer to a buffer in memory that only C knows: `_all` steps, the `_rows` of one, or a `_row`."""
         node, emitter = buffer.node, self.emitter
         end = "_row" if isinstance(buffer, Row) else "_all" if buffer.stacked else "_rows" if node.op != "matmul" else ""
-        value = self.pointer(self.plan.sums[node]) if node in self.plan.sums else emitter.c_value(node)
-        name = emitter.c_name((node, end), value + end) if end else value
+        sums = self.plan.sums
+        name = emitter.c_name((node, end), self.pointer(sums[node]) + end) if node in sums else emitter.c_value(node, end)
         if name not in self.parts:
             memory = emitter.private(buffer, self.loop)
             key = memory.loop, memory.dtype

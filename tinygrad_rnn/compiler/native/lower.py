@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..norms import expanded
-from ..program import CONSTANT, NORMS, Node, Program, elementwise, ordered, users
+from ..program import CONSTANT, NORMS, Node, Program, elementwise, frozen, ordered, users
 from ..rebuild import everywhere, rebuilt, roots
 from ..trace import Step
 from .c_text import CHEAP
@@ -30,13 +30,39 @@ def sliced(node: Node) -> bool:
 
 
 def pieces(program: Program, step: Step) -> Step:
-    """(a + b)[:, i:j] as a[:, i:j] + b[:, i:j], if nothing but such pieces is read of the sum; likewise other operations.
+    """(a + b)[:, i:j] as a[:, i:j] + b[:, i:j] where the sum is read in pieces; likewise other operations."""
+    apart, new = read_in_pieces(step), set[Node]()  # new: the same, as they are made anew
+    known: dict[Any, Node] = {}
+
+    def piece(node: Node, key: Any) -> Node:
+        if not node.shape or node.shape[-1] == 1:
+            return node
+        this = node, frozen(key)
+        if this not in known:
+            if node in new and elementwise(node):  # it may have become something simpler
+                known[this] = program.make(node.op, *(piece(x, key) for x in node.args), **node.params)
+            else:
+                known[this] = program.make("getitem", node, key=key[-len(node.shape) :])
+        return known[this]
+
+    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
+        if node in apart:
+            made = program.make(node.op, *args, **node.params)
+            new.add(made)
+            return made
+        return piece(args[0], node.params["key"]) if sliced(node) and node.args[0] in apart else None
+
+    return rebuilt(program, step, rule)
+
+
+def read_in_pieces(step: Step) -> set[Node]:
+    """The elementwise operations of whose results nothing but slices is read.
 
     What is cheap may also be read whole: on the way back, where it is computed again, or if it is made of one array alone.
     """
     order, ahead = ordered(roots(step)), set(ordered([*step.new, *step.outputs.values()]))
     reading, wanted = users(order), set(roots(step))
-    apart: set[Node] = set()  # what is read in pieces
+    apart: set[Node] = set()
     whole: set[Node] = set()  # what of that is read whole, too
     for node in reversed(order):
         readers = reading.get(node, [])
@@ -49,20 +75,4 @@ def pieces(program: Program, step: Step) -> Step:
         if by_piece and (cheap or not others):
             apart.add(node)
             whole |= {node} if others else set()
-    new: set[Node] = set()  # the same, as they are made anew
-
-    def piece(node: Node, key: Any) -> Node:
-        if not node.shape or node.shape[-1] == 1:
-            return node
-        if node in new and elementwise(node):  # it may have become something simpler
-            return program.make(node.op, *(piece(x, key) for x in node.args), **node.params)
-        return program.make("getitem", node, key=key[-len(node.shape) :])
-
-    def rule(node: Node, args: tuple[Node, ...]) -> Node | None:
-        if node in apart:
-            made = program.make(node.op, *args, **node.params)
-            new.add(made)
-            return made
-        return piece(args[0], node.params["key"]) if sliced(node) and node.args[0] in apart else None
-
-    return rebuilt(program, step, rule)
+    return apart

@@ -162,10 +162,10 @@ class Plan:
             if node in found or not node.args or (self.staged[node] not in LOOPS and node not in self.sums):
                 continue
             if loop == BACKWARD and self.staged[node] == FORWARD:
-                costly = self.costly(node)
-                product = len(costly) == 1 and all(x.op == "matmul" and width(x) == width(node) for x in costly)
-                if costly:  # a product is in memory in any case
-                    self.keep(costly.pop() if product else node)
+                if costly := self.costly(node):
+                    only, *others = costly
+                    product = not others and only.op == "matmul" and width(only) == width(node)
+                    self.keep(only if product else node)  # a product is in memory in any case
                 if node in self.of:
                     continue
             found.add(node)
@@ -174,12 +174,17 @@ class Plan:
 
     def costly(self, node: Node) -> set[Node]:
         """What of the way forward the way back lacks to have a value cheaply: to be kept, if the value is not."""
-        node = view(node).root
-        if not node.args or node in self.of or self.staged[node] not in LOOPS:
-            return set()
-        if node.op not in CHEAP | {"concatenate"} or width(node) == 1 or not by_rows(node):
-            return {node}
-        return set().union(*(self.costly(x) for x in node.args if width(x) > 1))
+        found, seen, stack = set[Node](), set[Node](), [node]
+        while stack:
+            root = view(stack.pop()).root
+            if root in seen or not root.args or root in self.of or self.staged[root] not in LOOPS:
+                continue
+            seen.add(root)
+            if root.op not in CHEAP | {"concatenate"} or width(root) == 1 or not by_rows(root):
+                found.add(root)
+            else:
+                stack += [x for x in root.args if width(x) > 1]
+        return found
 
     def spread_factors(self) -> None:
         """A column that is a factor of a matrix product as many equal columns is written out."""

@@ -22,16 +22,14 @@ def by_rows(node: Node) -> bool:
     if node.rank == CONSTANT or not all(map(in_rows, (node, *node.args))):
         return False
     if elementwise(node):
-        numbers = len(node.shape) == 1  # which meet numbers only: NumPy would lay them along a row
-        same = all(not x.shape or (len(x.shape) == 1 and x.rank != CONSTANT) for x in node.args) if numbers else True
-        same = same and (numbers or all(len(x.shape) != 1 or x.rank == CONSTANT for x in node.args))
-        return same and node.op in KINDS[node.dtype.kind]
+        alike = all(not x.shape or numbers(x) == numbers(node) for x in node.args)  # else NumPy lays numbers along a row
+        return alike and node.op in KINDS[node.dtype.kind]
     if node.op == "getitem":
         return cut(node) is not None
     if node.op == "concatenate":
         return bool(node.params["axis"] == 1)
     if node.op in END:
-        return bool(node.params["axis"] == (1,)) and node.dtype.kind in ("f" if node.op != "sum" else "fi")
+        return bool(node.params["axis"] == (1,)) and node.dtype.kind in ("fi" if node.op == "sum" else "f")
     if node.op == "reshape":
         return width(node) == 1 == width(node.args[0])
     return node.op == "broadcast_to" and len(node.args[0].shape) != 1
@@ -42,6 +40,11 @@ def in_rows(node: Node) -> bool:
     return same_number(node) or (
         node.dtype in TYPES and len(node.shape) in ((0, 1, 2) if node.rank == CONSTANT else (1, 2)) and node.size > 0
     )
+
+
+def numbers(node: Node) -> bool:
+    """Is this a number for each row, (N,)?"""
+    return len(node.shape) == 1 and node.rank != CONSTANT
 
 
 def same_number(node: Node) -> bool:

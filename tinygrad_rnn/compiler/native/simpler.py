@@ -91,7 +91,7 @@ def div(make: Make, node: Node, x: Node, y: Node) -> Node | None:
 
 
 def add(make: Make, node: Node, x: Node, y: Node) -> Node | None:
-    """x + -y is x - y."""
+    """x + -y is x - y; of truth values, whether one of them holds."""
     if x.dtype.kind == y.dtype.kind == "b":
         return make("np.logical_or", x, y)
     return make("sub", x, y.args[0]) if y.op == "neg" else make("sub", y, x.args[0]) if x.op == "neg" else None
