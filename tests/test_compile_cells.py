@@ -128,6 +128,8 @@ ONE = {  # of one state, two wide
     "infinity": lambda c, x, h: np.minimum(((h * h + 1) * np.inf).detach(), c.n(x, h)),
     "a number as condition": lambda c, x, h: np.where(h, c.n(x, h), 0.5 * h),
     "whole numbers": lambda c, x, h: c.n(x, h) * (2 * h).astype(int) + (h > 0).astype(int),
+    "truth values squared": lambda c, x, h: c.n(x, h) * ((h > 0) ** 2 + (h > -1) ** 2),
+    "parameters that are no text": lambda c, x, h: np.nan_to_num(np.nan_to_num(c.n(x, h), nan=np.nan), nan=np.float64(0.5)),
     "detach": lambda c, x, h: c.n(x, h.detach()) + 0.1 * h,
     "straight through": lambda c, x, h: (lambda n: n + (np.sign(n) - n).detach())(c.n(x, h)),
     "no_grad inside": lambda c, x, h: c.n(x, h) * without_gradient(lambda: 2 * h),
@@ -184,6 +186,7 @@ NOT_IN_C = {
     "a list as index", "a mask as index", "a number at each step", "cumsum", "einsum",
     "mean of everything", "over the batch", "pad and tile", "prod", "products of three axes",
     "repeat", "reversed", "reversed input", "slots", "stack", "sum of everything", "transposed",
+    "truth values squared",
 }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ CELLS = {
     "sums of truth values": lambda c, x, h: c.n(x, h) * ((h > 0) + (x[:, :2] > 0)) + h * ((h < 0) * (x[:, :2] < 0)),
     "ones and zeros": lambda c, x, h: c.n(x, h) + np.concatenate([np.ones_like(h[:, :1]), np.zeros((len(h), 1), int)], axis=1),
     "NaN": lambda c, x, h: np.nan_to_num(np.where(h > 0, c.n(x, h), np.nan) + np.array([[np.nan, 0]]), nan=0.5),
-    "what is finite": lambda c, x, h: np.nan_to_num(c.n(x, h) + np.log(h - h), nan=0.5, neginf=-0.5) + np.round(h),
+    "what is finite": lambda c, x, h: np.nan_to_num(c.n(x, h) + np.log(1.0 * (h > 0)), nan=0.5, neginf=-0.5) + np.round(h),
 }
 
 

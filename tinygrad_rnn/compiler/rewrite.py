@@ -51,7 +51,7 @@ def lower(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
     if node.op == "mean" and node.dtype.kind == "f" and node.shape and x.dtype.itemsize > 2:  # a sum of float16 may overflow
         count = int(np.prod([x.shape[a] for a in node.params["axis"]]))
         return make("div", make("sum", x, **node.params), program.constant(count))
-    if node.op == "power" and args[1].is_number and args[1].value == 2:
+    if node.op == "power" and args[1].is_number and args[1].value == 2 and x.dtype == node.dtype:
         return make("mul", x, x)
     if node.op == "div" and args[1].size * 4 <= node.size and deviation(args[1]):
         return make("mul", x, inverse(program, args[1]))  # few divisions, many products

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from math import isfinite
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,8 +162,8 @@ class Writer:
 
     def parameter(self, value: Any) -> str:
         """A static parameter: as text where it has one, else under a name."""
-        plain = (bool, int, float, str, type(None))
-        if isinstance(value, plain) or (isinstance(value, tuple) and all(isinstance(v, plain) for v in value)):
+        values = value if type(value) is tuple else (value,)
+        if all(type(v) in (bool, int, str, type(None)) or (type(v) is float and isfinite(v)) for v in values):
             return repr(value)
         name = self.unique("parameter")
         self.globals[name] = value
