@@ -137,7 +137,6 @@ def test_vector_stays_before_what_libmvec_has(monkeypatch):
 CALL = f"""
 import ctypes
 from tinygrad_rnn.compiler.native import build
-from tinygrad_rnn.compiler.native.call import function
 function = build.library({TWICE!r}).twice
 function.restype, function.argtypes = ctypes.c_double, [ctypes.c_double]
 print(function(21))
@@ -445,13 +444,13 @@ def test_a_product_of_other_numbers_is_refused(dtype):
 
 
 @compiler
-@compiler
 def test_options_that_hide_names(monkeypatch):
     monkeypatch.setenv("CC", "cc -fvisibility=hidden")
     with pytest.raises(build.BuildError, match="a library without names"):
         function("void steps(\n    long T, long N, double *restrict x\n) {\n    x[0] = T;\n}\n")
 
 
+@compiler
 def test_nowhere_to_compile(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/null")
     monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
