@@ -15,14 +15,12 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from .backward import gradients
+from .memory import keep_freed
 from .operators import Operators
 from .ops import Array, Op
 from .scope import Scope, current_scope, tick
 
-# The C library of Linux hands freed memory back to the system, and a training pass that asks for it again pays for every page,
-# a tenth of its time. Once it has seen one large block come and go, it keeps some tens of megabytes.
-np.empty(31 << 20, np.uint8)
-
+keep_freed()
 ndarray, new = np.ndarray, object.__new__  # used once per op, so worth a shorter way to them
 # A copy of a transpose in rows, for which BLAS is faster, pays at once up to so many elements, else at so many uses.
 ROWS, OFTEN = 1 << 14, 4
