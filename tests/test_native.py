@@ -421,6 +421,13 @@ def test_products_that_blas_makes(dtype):
         np.testing.assert_allclose(found.data, wanted, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.parametrize("batch", [1, 4, 5])
+def test_small_products_are_loops(batch):
+    compiled = tg.compile(nn.RNN(3, 16), target="c")  # 256 multiplications a sequence
+    compiled(np.zeros((2, batch, 3), np.float32))
+    assert ("gemm" in compiled.source) is (batch * 256 > 1024) is ("small_product" not in compiled.source)
+
+
 def test_products_that_blas_makes_of_slices_and_in_them():
     rng = np.random.default_rng(0)
     weights = {"V": rng.normal(size=(32, 38)) / 8, "W": rng.normal(size=(40, 40)) / 8}
@@ -625,6 +632,7 @@ def test_long_lines_are_broken_before_signs():
 
 NAMES = [
     *sorted(KEYWORDS), "T", "N", "I", "j", "n", "t", "gemm", "gemmf", "product", "tanh", "expf", "sigmoid", "VECTOR", "main",
+    "lanes", "lanesf", "LANES", "small_product",
     "kept", "h_old", "h_new", "hs_all", "x", "dh", "é", "a b", "1", "_", "a;b", "forward_steps", "NULL", "stdin", "asm",
     "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "Arrays", "on_arrays", "head",
 ]  # fmt: skip

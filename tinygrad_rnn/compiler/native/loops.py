@@ -210,9 +210,9 @@ class Loop:
         root, start, _ = view(a)
         left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)
         out, out_apart = self.matrix(node)
-        f, (k, m), n = single(node.dtype), b.shape, "N" if self.emitter.batch > 1 else "1"
-        small = "small_" if min(self.emitter.batch, 2) * k * m <= SMALL else ""
-        return f"{small}product{f}({n}, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"
+        (k, m), batch, f = b.shape, self.emitter.batch, single(node.dtype)
+        name, n = f"small_product{f}" if batch * k * m <= SMALL else f"product{f}", "N" if batch > 1 else "1"
+        return f"{name}({n}, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"
 
     def matrix(self, node: Node, start: int = 0) -> tuple[str, int]:
         """Where a matrix begins, and how far apart its rows do."""
