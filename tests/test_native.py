@@ -230,7 +230,7 @@ def test_sums_of_long_rows(dtype, width):
         _, final = call(leaf)
         sum((h * dy).sum() for h in final).backward()
         found.append([h.data for h in (*final, leaf.grad)])
-    assert ("_lanes[16]" in compiled.source) is (width % 16 == 0)
+    assert ("LANES(" in compiled.source) is (width % 16 == 0)
     for mine, expected in zip(*found, strict=True):
         tolerance = 1e-12 if dtype == np.float64 else 2e-5
         np.testing.assert_allclose(mine, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
@@ -419,6 +419,13 @@ def test_products_that_blas_makes(dtype):
     tolerance = 1e-12 if dtype == np.float64 else 2e-5
     for found, wanted in ((y, hs), (leaf.grad, dx), (layer.weight_hh_l0.grad, du)):
         np.testing.assert_allclose(found.data, wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 5])
+def test_small_products_are_loops(batch):
+    compiled = tg.compile(nn.RNN(3, 16), target="c")  # 256 multiplications a sequence
+    compiled(np.zeros((2, batch, 3), np.float32))
+    assert ("gemm" in compiled.source) is (batch * 256 > 1024) is ("small_product" not in compiled.source)
 
 
 def test_products_that_blas_makes_of_slices_and_in_them():
@@ -625,6 +632,7 @@ def test_long_lines_are_broken_before_signs():
 
 NAMES = [
     *sorted(KEYWORDS), "T", "N", "I", "j", "n", "t", "gemm", "gemmf", "product", "tanh", "expf", "sigmoid", "VECTOR", "main",
+    "lanes", "lanesf", "LANES", "small_product",
     "kept", "h_old", "h_new", "hs_all", "x", "dh", "é", "a b", "1", "_", "a;b", "forward_steps", "NULL", "stdin", "asm",
     "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "Arrays", "on_arrays", "head",
 ]  # fmt: skip

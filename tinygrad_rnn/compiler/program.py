@@ -22,6 +22,7 @@ UFUNCS = {name for name, op in TABLE.items() if isinstance(op.forward, np.ufunc)
 ARITHMETIC = {"add", "sub", "mul", "neg", "maximum", "minimum"}
 ELEMENTWISE = UFUNCS | {"exp2", "sigmoid", "relu", "root", "where", "clip", "power", "sinc", "astype"}
 NORMS = {"centre", "rms_norm"}  # what layer normalisation is made of; see norms.py
+SMOOTH = UFUNCS | NORMS | {"sigmoid"}  # of floats these give floats
 SUMS = {"total", "product", "columns"}  # over time: of x, and over its axes; of a.T @ b; of the columns of a * b
 
 
@@ -127,7 +128,7 @@ class Program:
         simple = self.simplified(op, args, params)
         if simple is not None:
             return simple
-        key = (op, args, frozen(sorted(params.items())))
+        key = (op, args, frozen(sorted(params.items())) if params else ())
         node = self.known.get(key)
         if node is None:
             shape, dtype = infer(op, args, params)
@@ -262,7 +263,7 @@ def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[
     """The shape and dtype of a result: known for the common ops, and for all others that of a sample."""
     shapes = [x.shape for x in args]
     floats = op in ARITHMETIC or all(x.dtype.kind == "f" or x.is_number for x in args)
-    if op in ARITHMETIC or (op in UFUNCS and floats):
+    if op in ARITHMETIC or (op in SMOOTH and floats):
         same = all(shape == shapes[0] for shape in shapes)
         return shapes[0] if same else np.broadcast_shapes(*shapes), promoted(args)
     if op == "matmul" and len(shapes[0]) == 2 <= len(shapes[1]):
@@ -273,7 +274,7 @@ def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[
         return (shapes[0][1], shapes[1][1]), promoted(args)
     if op == "columns":
         return shapes[0][1:], promoted(args)
-    if op in ("total", "sum"):
+    if op in ("total", "sum", "mean"):
         axes = params["axes"] if op == "total" else params["axis"]
         kept = [1 if i in axes else n for i, n in enumerate(shapes[0]) if i not in axes or params.get("keepdims")]
         if floats:
@@ -281,7 +282,7 @@ def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[
     if op == "aligned":
         return shapes[0], args[0].dtype
     if op == "getitem" and basic(params["key"]):
-        return np.broadcast_to(np.zeros((), args[0].dtype), shapes[0])[params["key"]].shape, args[0].dtype
+        return np.empty(shapes[0], bool)[params["key"]].shape, args[0].dtype
     if op == "transpose":
         return tuple(shapes[0][a] for a in params["axes"]), args[0].dtype
     with np.errstate(all="ignore"):

@@ -103,7 +103,7 @@ def compared(program: Rolling, random_state: Any) -> Pairs:
     if program.backward is None:
         return pairs
     seeds = [Tensor(rng.standard_normal(v.shape), dtype=v.dtype) for v in values]
-    expected = gradients(values, seeds, targets=[i for i in inputs if i._requires_grad])
+    expected = gradients(values, seeds, targets={i for i in inputs if i._requires_grad})
     back = program.run_back({i: s._data for i, s in enumerate(seeds)}, box, *inputs, extras=extras)
     pairs += [
         (f"the gradient of {i.name or 'the input'}", expected[i], back(j))

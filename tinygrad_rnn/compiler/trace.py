@@ -5,7 +5,7 @@ The way back is `backward.gradients` with create_graph, under the same tape: its
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, NoReturn
 
@@ -237,7 +237,10 @@ class Step(NamedTuple):
         It may on the way through steps before: what comes to a state of a step is the gradient of the last step's.
         """
         inputs = (self.given["x"], *self.states, *self.externals.values())
-        needs = [set(ordered([self.gradients[n]])) if n in self.gradients else set() for n in inputs]
+        sources, made_of = {*self.seeds.values(), *self.carries}, dict[Node | None, set[Node]]()
+        for node in ordered(self.gradients.values()):
+            made_of[node] = set().union({node} & sources, *(made_of[x] for x in node.args))
+        needs = [made_of.get(self.gradients.get(n), set()) for n in inputs]
         passed_on = list(zip(self.carries, needs[1:], strict=False))
         result = []
         for source in (*self.seeds.values(), *self.carries):
@@ -311,7 +314,7 @@ def traced(layer: Any, cell: Module, wanted: Wanted, tape: Tape, rng: np.random.
     if differentiable:
         seeds = {name: given(f"d{name}", out.shape, out.dtype, SEED) for name, out in outputs.items()}
         carries = [given(f"d{n}", h.shape, h.dtype, CARRY) for n, h in zip(names, members(new), strict=True)]
-        targets: Collection[Tensor] = [t for t in (x, *states, *externals) if t._requires_grad]
+        targets = {t for t in (x, *states, *externals) if t._requires_grad}
         roots = [*members(new), *outputs.values()]
         found = gradients(roots, [*carries, *seeds.values()], create_graph=True, targets=targets)
     return Step(

@@ -66,6 +66,7 @@ class Writer:
     def __init__(self, rolled: Rolled) -> None:
         self.rolled = rolled
         self.staged, self.places = self.planned(rolled)
+        self.from_products = {n.args[0] for n in self.staged if n.op == "product"}  # dz of z = x @ W
         self.globals: dict[str, Any] = dict(TOOLS)
         self.taken = {*keyword.kwlist, *TOOLS, *WORDS, *FUNCTIONS}
         self.names: dict[Any, str] = {}
@@ -101,9 +102,7 @@ class Writer:
             return str(node.name)
         if node.op == "transpose" and node.args[0].name:
             return f"{node.args[0].name}_T"
-        if any(reader.op == "product" and reader.args[0] is node for reader in self.staged):
-            return "dz"  # of z = x @ W
-        return HINTS[self.staged[node]]
+        return "dz" if node in self.from_products else HINTS[self.staged[node]]
 
     def use(self, key: Any) -> str:
         """The text for something that has a name; what is known outside only is passed in, or saved for the way back."""

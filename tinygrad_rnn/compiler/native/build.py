@@ -22,6 +22,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
+from .c_text import LANES
+
 # The order of additions stays, and so do NaN and infinity; what is given up are errno and floating-point traps.
 # -std=c11 knows no macros `linux` and `unix`, and no keywords but those in c_text.py: a cell may use them. Without ivopts
 # it compiles a tenth sooner what is as fast.
@@ -29,14 +31,17 @@ FLAGS = [
     "-pipe", "-std=c11", "-O2", "-ftree-vectorize", "-fno-ivopts", "-fopenmp-simd", "-fno-math-errno", "-fno-trapping-math",
     "-ffp-contract=off",
 ]  # fmt: skip
-# With these GCC on x86 needs two thirds of the time, and its loops are as fast, within 2 %. The -O1
-# replaces -O2; sums in lanes would stay in memory with it. Among what is "expensive" is vzeroupper: without it, single numbers
-# wait for wide vectors, and took up to six times as long.
-SOONER = ["-fno-tree-ccp", "-fno-aggressive-loop-optimizations", "-fno-tree-slp-vectorize"]
-WITHOUT_LANES, WITH_LANES = ["-O1", "-fexpensive-optimizations"], ["-fno-tree-pre", "-fno-gcse", "-fno-code-hoisting"]
+# With these GCC on x86 needs two thirds of the time, and its loops are as fast, within 3 %. The -O1 replaces -O2: with it, the
+# parts of a sum are kept in registers if they are a vector, but not if they are an array. Among what is "expensive" is
+# vzeroupper: without it, single numbers wait for wide vectors, and took up to six times as long.
+SOONER = [
+    "-O1", "-fexpensive-optimizations", "-fno-tree-ccp", "-fno-aggressive-loop-optimizations", "-fno-tree-slp-vectorize",
+    f"-DLANES(c)=__attribute__((vector_size({LANES} * sizeof(c))))",
+]  # fmt: skip
+ARRAY = f"-DLANES(c)=[{LANES}]"
 X86, ARM = ["-march=native", "-mprefer-vector-width=512"], ["-mcpu=native"]
 NATIVE = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}.get(platform.machine(), [])  # this very processor
-LIBRARIES = ["-nostdlib", "-lm"] if sys.platform == "linux" else ["-lm"]  # Python has the C library loaded; linked 9 ms sooner
+LOADED = ["-nostdlib"] if sys.platform == "linux" else []  # the C library and that of vectors are there already: 11 ms less
 SECONDS = 60  # for the compiler
 FILES = 200  # so many libraries are kept
 ADVICE = 'or write target="numpy"'
@@ -55,14 +60,15 @@ def library(text: str) -> ctypes.CDLL:
     """The functions of a C text: compiled, or from the cache; for a text that was asked for before, a dict lookup.
 
     text: may begin declarations of math functions with `VECTOR`, as in `VECTOR float tanhf(float);`. Loops then call their
-    vector versions where GNU's libmvec has them. Elsewhere VECTOR is empty.
+    vector versions where GNU's libmvec has them. Elsewhere VECTOR is empty. `typedef float lanesf LANES(float);` declares
+    what is subscripted like sixteen numbers in an array.
 
     Raises NoCompilerError where there is none ($CC, else cc, gcc or clang), and BuildError when it fails.
     """
     command = _compiler()
     programs = [Path(found).resolve() for word in command if os.path.isfile(found := shutil.which(word) or word)]
     text = _without_missing(text)
-    attempts = _attempts(text, any("clang" in path.name for path in programs))
+    attempts = _attempts(any("clang" in path.name for path in programs))
     versions = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in programs]
     key = _digest(repr((text, command, FLAGS, attempts, versions, platform.machine(), _processor())).encode())
     folder = _folder()
@@ -79,7 +85,7 @@ def _build(text: str, command: list[str], attempts: Sequence[list[str]], folder:
         made = Path(place, "library.so")
         for flags in attempts:
             try:
-                line = [*command, *FLAGS, *flags, "-shared", "-fPIC", "-x", "c", "-", *LIBRARIES]
+                line = [*command, *FLAGS, "-shared", "-fPIC", "-x", "c", "-", *flags]
                 done = subprocess.run([*line, "-o", str(made)], input=text.encode(), capture_output=True, timeout=SECONDS)
                 trouble = done.stderr.decode(errors="replace") or f"no message, exit code {done.returncode}"
                 if not done.returncode:
@@ -125,13 +131,13 @@ def _compiler() -> list[str]:
     return command
 
 
-def _attempts(text: str, clang: bool) -> list[list[str]]:
+def _attempts(clang: bool) -> list[list[str]]:
     """What to add to FLAGS, best first: some compilers, linkers and C libraries do not know all of it."""
     vectors = ['-DVECTOR=__attribute__((simd("notinbranch")))']
     if clang:  # it goes by a list of its own, where LLVM 22 has no tanh
         vectors = ["-DVECTOR=", *["-fveclib=libmvec"] * (NATIVE == X86 and _libmvec() is not None)]
-    sooner = SOONER + (WITH_LANES if "_lanes[" in text else WITHOUT_LANES) if NATIVE == X86 and not clang else []
-    return [sooner + NATIVE + vectors, [*NATIVE, "-DVECTOR="], ["-DVECTOR="]]
+    sooner = SOONER if NATIVE == X86 and not clang else [ARRAY]
+    return [sooner + NATIVE + vectors + LOADED, [ARRAY, *NATIVE, "-DVECTOR=", "-lm"], [ARRAY, "-DVECTOR=", "-lm"]]
 
 
 def _without_missing(text: str) -> str:
@@ -150,7 +156,7 @@ def _without_missing(text: str) -> str:
 @functools.cache
 def _libmvec() -> ctypes.CDLL | None:
     with suppress(OSError):
-        return ctypes.CDLL("libmvec.so.1")
+        return ctypes.CDLL("libmvec.so.1", ctypes.RTLD_GLOBAL)  # for libraries that are linked without it
     return None
 
 

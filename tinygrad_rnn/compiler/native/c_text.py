@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,7 @@ END = {
     "min": ("__builtin_inf()", "{1} = {0} < {1} || {0} != {0} ? {0} : {1}"),
 }  # of a row: the value at first, and with the element {0} more
 LANES = 16  # so many parts of a sum or the like are taken side by side, if that divides the length of the row
+SMALL = 1024  # so many multiplications of a matrix product are sooner done here than by a call of BLAS
 FIRM = {"add": 1, "sub": 1, "mul": 2, "div": 2}  # how firmly an expression holds together; names and calls: 3, others: 0
 ARGUMENTS = ((3, 3, 3), (1, 2), (2, 3), (0, 0))  # for each of these, how firmly its arguments have to: a - (b - c), a - b * c
 CHEAP = {*INTEGER, *LOGIC, "abs", "np.ceil", "np.floor", "np.rint", "np.trunc"}  # rather computed again than kept
@@ -50,14 +52,17 @@ KEYWORDS = {
     "alignas", "alignof", "asm", "bool", "constexpr", "false", "linux", "nullptr", "static_assert", "thread_local", "true",
     "typeof", "typeof_unqual", "unix",
 }  # fmt: skip
-TAKEN = {"I", "N", "T", "VECTOR", "block", "j", "main", "n", "t"}
+TAKEN = {"I", "LANES", "N", "T", "VECTOR", "block", "j", "lanes", "lanesf", "main", "n", "t"}
 PRODUCT = """void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm
 // out = a @ b, for a (n, k) and b (k, m); the rows of a and of out begin so far apart
 static inline void product{f}(long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart) {{
-    if (n * k * m > 1024) {{  // multiplications, for which a call pays
-        gemm{f}(101, 111, 111, n, m, k, 1, a, apart, b, m, 0, out, out_apart);  // rows first, none turned
-        return;
-    }}
+    gemm{f}(101, 111, 111, n, m, k, 1, a, apart, b, m, 0, out, out_apart);  // rows first, none turned
+}}
+"""
+SMALL_PRODUCT = """// out = a @ b, for small a (n, k) and b (k, m); the rows of a and of out begin so far apart
+static inline void small_product{f}(
+    long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart
+) {{
     for (long i = 0; i < n; i++) {{
         for (long j = 0; j < m; j++) out[i * out_apart + j] = 0;
         for (long l = 0; l < k; l++) {{
@@ -95,7 +100,9 @@ FUNCTIONS = {  # of ours
 }}
 """,
     "product": PRODUCT,
+    "small_product": SMALL_PRODUCT,
 }
+LETTERS = f"{string.ascii_letters}{string.digits}_"  # of a name
 LIBRARY = {*re.findall(r"\b(\w+)\{f\}\(", " ".join([*ELEMENT.values(), *FUNCTIONS.values()]))} - {"gemm", *FUNCTIONS}
 OF_TWO = {"atan2", "copysign", "fmod", "hypot", "pow"}
 TAKEN |= {name + f for name in ("gemm", *(f"{op}{LANES}" for op in END), *LIBRARY, *FUNCTIONS) for f in ("f", "")}
@@ -104,11 +111,11 @@ TAKEN |= {name + f for name in ("gemm", *(f"{op}{LANES}" for op in END), *LIBRAR
 def fold(op: str, c: str, f: str) -> str:
     """The function that makes one of LANES: in halves, for which a processor has instructions."""
     update, half = END[op][1], LANES
-    text = f"static inline {c} {op}{LANES}{f}({c} *lanes) {{  // one of {LANES}, by halves\n"
+    text = f"static inline {c} {op}{LANES}{f}(lanes{f} z) {{  // one of {LANES}, by halves\n"
     while half := half // 2:
         text += "    #pragma omp simd\n" * (half > 1)
-        text += f"    for (int j = 0; j < {half}; j++) {update.format(f'lanes[{half} + j]', 'lanes[j]')};\n"
-    return f"{text}    return lanes[0];\n}}\n"
+        text += f"    for (int j = 0; j < {half}; j++) {update.format(f'z[{half} + j]', 'z[j]')};\n"
+    return f"{text}    return z[0];\n}}\n"
 
 
 def firmness(op: str) -> int:
@@ -135,16 +142,23 @@ def number(value: Any, dtype: Any) -> str:
     return special.get(text) or (f"({text}{single(dtype)})" if text[0] == "-" else text + single(dtype))
 
 
+def calls(text: str) -> set[str]:
+    """The names before an opening parenthesis."""
+    before = text.split("(")[:-1]
+    return {part.removeprefix(part.rstrip(LETTERS)) for part in before}
+
+
 def c_file(functions: list[str]) -> str:
     """The functions, after all that they call."""
     body = "\n\n".join(functions) + "\n"
-    called = set(re.findall(r"\b(\w+)\(", body))
+    called = calls(body)
     head = ""
     for f, c, s in (("f", "float", "s"), ("", "double", "d")):
         ours = "".join(text.format(c=c, f=f, s=s) for name, text in FUNCTIONS.items() if name + f in called)
-        called |= set(re.findall(r"\b(\w+)\(", ours))
+        called |= calls(ours)
         for name in sorted(LIBRARY):
             if name + f in called:
                 head += f"VECTOR {c} {name}{f}({c}{f', {c}' * (name in OF_TWO)});\n"
-        head += "".join(fold(op, c, f) for op in END if f"{op}{LANES}{f}" in called) + ours
+        folds = "".join(fold(op, c, f) for op in END if f"{op}{LANES}{f}" in called)
+        head += f"typedef {c} lanes{f} LANES({c});  // {LANES} numbers\n" * bool(folds) + folds + ours
     return f"{head}\n{body}"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ..places import Buffer, Place
 from ..program import CONSTANT, Node
 from ..schedule import BACKWARD, FORWARD
-from .c_text import TYPES, single
-from .pass_text import PassText
+from .c_text import SMALL, TYPES, single
+from .pass_text import PassText, each_element
 from .passes import Row
 from .plan import NotInC
 from .rows import view, width
@@ -138,7 +138,7 @@ class Loop:
             [
                 *wrapped(f"void {self.name}(", ["long T", "long N", *self.declared], ") {"),
                 *(line for _, line in parts),
-                *(f"    for (long j = 0; j < {n.shape[-1]}; j++) {self.pointer(p)}[j] = 0;" for n, p in sums.items()),
+                *(f"    {line}" for line in each_element({n: f"{self.pointer(p)}[j] = 0;" for n, p in sums.items()})),
                 f"    for ({order}) {{",
                 *(row for line in [*self.tops.values(), *self.body] for row in folded(f"        {line}")),
                 "    }",
@@ -210,8 +210,9 @@ class Loop:
         root, start, _ = view(a)
         left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)
         out, out_apart = self.matrix(node)
-        f, (k, m), n = single(node.dtype), b.shape, "N" if self.emitter.batch > 1 else "1"
-        return f"product{f}({n}, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"
+        (k, m), batch, f = b.shape, self.emitter.batch, single(node.dtype)
+        name, n = f"small_product{f}" if batch * k * m <= SMALL else f"product{f}", "N" if batch > 1 else "1"
+        return f"{name}({n}, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"
 
     def matrix(self, node: Node, start: int = 0) -> tuple[str, int]:
         """Where a matrix begins, and how far apart its rows do."""

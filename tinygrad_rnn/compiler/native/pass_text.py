@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,17 +27,15 @@ class PassText(Pass):
 
     def lines(self) -> list[str]:
         """The pass as C."""
-        before, after, found = list[str](), list[str](), list[str]()
+        found = list[str]()
         for k, items in enumerate(self.loops):
             if k in self.starts:
                 found += ["}", "for (long n = 0; n < N; n++) {"]
             if items:
                 found += [f"    {line}" for line in self.one(k)]
-        for node in self.at:
-            if self.is_sum(node):
-                head, here = f"for (long j = 0; j < {node.shape[-1]}; j++)", self.pointer(self.rows[node])
-                before.append(f"{head} {here}[j] = 0;")
-                after.append(f"{head} {self.pointer(self.plan.of[node])}[j] += {here}[j];")
+        sums = {node: f"{self.pointer(self.rows[node])}[j]" for node in self.at if self.is_sum(node)}
+        before = each_element({node: f"{here} = 0;" for node, here in sums.items()})
+        after = each_element({node: f"{self.pointer(self.plan.of[node])}[j] += {here};" for node, here in sums.items()})
         return [*before, "for (long n = 0; n < N; n++) {", *found, "}", *after]
 
     def one(self, k: int) -> list[str]:
@@ -59,10 +57,11 @@ class PassText(Pass):
         """A loop over a row that takes its sums and the like in LANES parts."""
         before, after = list[str](), list[str]()
         for e in ends:
-            kind, lanes = TYPES[e.dtype], self.name(e, "_lanes")
-            first = "0" if e.op == "sum" else f"[0 ... {LANES - 1}] = {END[e.op][0]}"
-            before.append(f"{kind} {lanes}[{LANES}] = {{{first}}};")
-            after.append(f"const {kind} {self.name(e)} = {e.op}{LANES}{single(e.dtype)}({lanes});")
+            f, lanes, first = single(e.dtype), self.name(e, "_lanes"), END[e.op][0]
+            before.append(f"lanes{f} {lanes} = {{0}};")
+            if first != "0":
+                before.append(f"for (long j = 0; j < {LANES}; j++) {lanes}[j] = {first};")
+            after.append(f"const {TYPES[e.dtype]} {self.name(e)} = {e.op}{LANES}{f}({lanes});")
         return [
             *before,
             f"for (long block = 0; block < {wide}; block += {LANES}) {{",
@@ -135,3 +134,12 @@ class PassText(Pass):
             return f"{self.pointer(where)}[{column}]"
         wide = width(node)
         return f"{self.pointer(where)}[n{f' * {wide} + {column}' if wide > 1 else ''}]"
+
+
+def each_element(lines: Mapping[Node, str]) -> list[str]:
+    """What is done to the elements of each of these: one loop for those of one width."""
+    found = list[str]()
+    for wide in dict.fromkeys(node.shape[-1] for node in lines):
+        head, body = f"for (long j = 0; j < {wide}; j++)", [line for node, line in lines.items() if node.shape[-1] == wide]
+        found += [f"{head} {body[0]}"] if len(body) == 1 else [f"{head} {{", *(f"    {line}" for line in body), "}"]
+    return found

@@ -45,7 +45,9 @@ class Pass:
             self.copy(value, place)
         self.light = self.computed_as_read()
         self.repeat()
-        self.starts = [k for k in range(1, len(self.loops)) if self.divides(k)]  # the loops that begin a new loop over n
+        read = [{view(x).root for item in items for x in reads(item)} - self.light for items in self.loops]
+        divide = (k for k in range(1, len(self.loops)) if self.divides(k, set[Node]().union(*read[k:])))
+        self.starts = [*divide]  # the loops that begin a new loop over n
         for k, items in enumerate(self.loops):
             for item in items:
                 for i, x in enumerate(reads(item)):
@@ -126,12 +128,11 @@ class Pass:
                 self.append(root, k)
         self.loops[k].append(item)
 
-    def divides(self, k: int) -> bool:
+    def divides(self, k: int, read: Iterable[Node]) -> bool:
         """Are all rows to come as far as this loop before the first goes on, so that their sums need not wait for each other?
 
         That is free if what is read from here on is in memory in any case.
         """
-        read = {view(x).root for items in self.loops[k:] for item in items for x in reads(item)} - self.light
         earlier = [root for root in read if self.at.get(root, k) < k]
         waits = bool(self.loops[k]) and self.widths[k] > 1 and any(width(root) == 1 for root in earlier)
         free = all(root not in self.rows and self.plan.place(root, self.loop) for root in earlier)

@@ -87,12 +87,11 @@ class View(NamedTuple):
 def view(node: Node) -> View:
     """What a node is, or is a view of."""
     start, one = 0, width(node) == 1
-    while True:
-        at = cut(node)
-        if at is not None:
-            start += at
-        elif node.op not in ("broadcast_to", "reshape") or not (by_rows(node) or node.args[0].size == 1):
-            return View(node, start, one)
-        node = node.args[0]
+    while node.op in ("getitem", "broadcast_to", "reshape"):
+        at = cut(node) if node.op == "getitem" else 0 if by_rows(node) or node.args[0].size == 1 else None
+        if at is None:
+            break
+        node, start = node.args[0], start + at
         if width(node) == 1:  # of equal columns each is the first
             start, one = 0, True
+    return View(node, start, one)
