@@ -15,7 +15,39 @@ from .simpler import simpler
 
 def lowered(program: Program, step: Step) -> Step:
     """The step in operations that go row by row, slices taken before the operations whose results they are of."""
-    return pieces(program, simpler(program, without_norms(program, step)))
+    return pieces(program, simpler(program, without_norms(program, centred_early(program, step))))
+
+
+@everywhere
+def centred_early(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
+    """(g - z * mean(g * z)) / r, less its mean, as (g - mean(g) - z * mean(g * z)) / r, if z has none: both means at once."""
+    return centre(program, args[0], node.params["axis"]) if node.op == "centre" and node.rank > CONSTANT else None
+
+
+def centre(program: Program, x: Node, axis: tuple[int, ...]) -> Node:
+    """A matrix less its mean, which is taken off where there still is one."""
+    if centred(x, axis):
+        return x
+    if scaled(x, axis):
+        return program.make(x.op, centre(program, x.args[0], axis), x.args[1])
+    if x.op in ("add", "sub") and any(centred(part, axis) for part in x.args):
+        return program.make(x.op, *(centre(program, part, axis) for part in x.args))
+    return program.make("centre", x, axis=axis)
+
+
+def centred(x: Node, axis: tuple[int, ...]) -> bool:
+    """Has a matrix no mean, by what it is made of?"""
+    if x.op == "centre":
+        return bool(x.params["axis"] == axis)
+    return (x.op == "rms_norm" or scaled(x, axis)) and centred(x.args[0], axis)
+
+
+def scaled(x: Node, axis: tuple[int, ...]) -> bool:
+    """Is all that a mean is of multiplied or divided by one number?"""
+    if x.op not in ("mul", "div") or x.args[0].shape != x.shape or not x.args[1].shape:
+        return False
+    one_each = tuple(1 if i in axis else n for i, n in enumerate(x.shape))
+    return x.args[1].shape == one_each != x.shape
 
 
 @everywhere

@@ -194,6 +194,8 @@ def matmul(make: Make, node: Node, a: Node, b: Node) -> Node | None:
         return make("reshape", make("matmul", make("transpose", as_column(make, a), axes=(1, 0)), b), shape=node.shape)
     if a.shape == (1, 1) and b.rank == CONSTANT and turned(a):  # a number for the only row
         a = a.args[0]
+    if len(b.shape) == 2 and a.rank > CONSTANT and turned(a) and 1 in node.shape:  # a sum over the batch, too
+        return make("reshape", make("sum", make("mul", a.args[0], b), axis=(0,), keepdims=False), shape=node.shape)
     if len(a.shape) == len(b.shape) == 2 and a.shape[1] == 1 and not turned(a):
         if b.rank == CONSTANT:  # slices of vectors are free
             b = make("reshape", b.args[0] if turned(b) else b, shape=b.shape[1:])
