@@ -265,6 +265,14 @@ def test_norms_remember_no_rows():
     assert forward.count("for (long n = 0;") == 5  # two means, two squares, gates and a mean, squares, the state
 
 
+def test_both_sums_of_a_norms_gradient_are_taken_in_one_loop():
+    """The mean of (g - z * mean(g * z)) / r is that of g / r, if z has none."""
+    compiled = tg.compile(nn.Recurrent(nn.zoo.LayerNormLSTMCell(3, 16)), target="c")
+    compiled(np.ones((1, 2, 3), np.float32))
+    backward = compiled.source.split("void backward_steps")[1]
+    assert backward.count("for (long block = 0;") == 2  # of c, and of both norms of the gates
+
+
 @pytest.mark.parametrize(
     "text",
     ["a - b - c", "a - (b - c)", "a - b * c", "(a - b) * c", "a / b * c", "a / (b * c)", "a * (b / c)", "exp(a - b) - c"],
@@ -433,6 +441,19 @@ def test_products_that_blas_makes_of_slices_and_in_them():
     weights = {"V": rng.normal(size=(32, 38)) / 8, "W": rng.normal(size=(40, 40)) / 8}
     step = lambda x, h, V, W: np.tanh(joined(x, h[:, 8:] @ V) @ W)  # noqa: E731
     same(step, rng.normal(size=(2, 3, 2)), (rng.normal(size=(3, 40)),), weights)
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_products_with_what_is_one_element_wide(batch):
+    """The gradients of the weights are sums that the loop takes, and none is a product of all steps."""
+    rng = np.random.default_rng(0)
+    weights = {name: rng.normal(size=shape) for name, shape in {"w": (1, 2), "u": (1, 2), "v": (2, 1)}.items()}
+    step = lambda x, h, w, u, v: np.tanh(x @ w + (h @ v) @ u)  # noqa: E731
+    x, h = rng.normal(size=(3, batch, 1)), rng.normal(size=(batch, 2))
+    layer = same(step, x, (h,), weights)
+    layer(x)  # without a gradient of x, which is a product
+    assert "@" not in layer.source.split('"""')[-1]
+    assert "dot" not in layer.source.split('"""')[-1]
 
 
 def test_states_of_two_dtypes():

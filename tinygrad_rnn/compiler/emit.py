@@ -58,7 +58,7 @@ class Emitter(AtOnce):
         used = sorted(self.globals.keys() & set(re.findall(r"\w+", body + preface)))
         numpys = [name for name in used if getattr(np, name, None) is self.globals[name]]
         others = sorted(self.comment(name) for name in used if name not in numpys)
-        head = [f'"""{title}"""', "", f"from numpy import {', '.join(numpys)}", *others]
+        head = [f'"""{title}"""', "", *[f"from numpy import {', '.join(numpys)}"] * bool(numpys), *others]
         return Code(
             "\n".join(head) + f"\n{preface}\n\n{body}\n",
             {name: self.globals[name] for name in used},
