@@ -60,7 +60,7 @@ class NativeEmitter(Emitter):
         self.begin_states(loop)
         for stage, wanted in before:
             self.section(stage, wanted)
-        for node, place in self.places.sums.items() if loop == BACKWARD else ():
+        for node, place in (self.places.sums | self.places.products).items() if loop == BACKWARD else ():
             self.scope.known[node] = self.use(place.buffer)
         function = Loop(self, loop, name)
         self.loops.append(function)
