@@ -57,7 +57,6 @@ class NativeEmitter(Emitter):
 
     def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
         """A loop: a function in C, and its call."""
-        self.begin_states(loop)
         for stage, wanted in before:
             self.section(stage, wanted)
         for node, place in (self.places.sums | self.places.products).items() if loop == BACKWARD else ():
@@ -92,9 +91,6 @@ class NativeEmitter(Emitter):
             made = self.memory[key]
             made.add(buffer)
         return made
-
-    def begin_carry(self, buffer: Buffer) -> str:
-        return f"{self.use(buffer)}[0]"
 
     def end_carry(self, buffer: Buffer) -> str:
         return f"{self.use(buffer)}[T % 2]"

@@ -107,6 +107,7 @@ class Loop:
         self.arguments: dict[str, tuple[str, str]] = {}  # by name: as C declares them, and as Python calls them
         self.parts: dict[str, tuple[Buffer, str, Memory]] = {}  # what lies in memory that only C knows, and in which
         self.tops: dict[str, str] = {}  # pointers to what belongs to a step
+        self.first = self.begin_states()
         self.body = self.steps()
         self.after = [self.product_over_time(n) for n in self.plan.products] if loop == BACKWARD else []
         given_first = sorted(self.arguments.values(), key=lambda each: not each[0].startswith("const"))
@@ -127,6 +128,17 @@ class Loop:
             lines += [self.product(n) for n in now if n.op == "matmul"]
         return lines
 
+    def begin_states(self) -> list[str]:
+        """The lines that put the states, or the gradients that are carried, where the first step reads them."""
+        rolled, plan, lines = self.emitter.rolled, self.plan, list[str]()
+        forward = self.loop == FORWARD
+        given, buffers = (rolled.states, plan.states) if forward else (rolled.carries, plan.carries)
+        for node, buffer in zip(given, buffers, strict=True):
+            text = self.emitter.scope.known[node]
+            start = self.argument(("start", node), text, buffer.dtype, "const ")
+            lines.append(f"for (long j = 0; j < {times('N', 0, width(node))}; j++) {self.base(buffer)}[j] = {start}[j];")
+        return lines
+
     def text(self) -> str:
         """The function."""
         parts = sorted(
@@ -140,6 +152,7 @@ class Loop:
                 *wrapped(f"void {self.name}(", ["long T", "long N", *self.declared], ") {"),
                 *(line for _, line in parts),
                 *(f"    for (long j = 0; j < {n.shape[-1]}; j++) {self.pointer(p)}[j] = 0;" for n, p in sums.items()),
+                *(row for line in self.first for row in folded(f"    {line}")),
                 f"    for ({order}) {{",
                 *(row for line in [*self.tops.values(), *self.body] for row in folded(f"        {line}")),
                 "    }",

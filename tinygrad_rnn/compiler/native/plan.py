@@ -91,9 +91,7 @@ class Plan:
         for node in [*outside, *(x for n in self.products for x in n.args if staged[x] in LOOPS)]:
             self.keep(node)
         self.place_states(BACKWARD, rolled.carries, rolled.back, self.carries)  # last: a carry is there for a step only
-        self.public = (
-            {self.of[n].buffer for n in (*outside, *self.sums, *self.products)} | {*self.states, *self.carries}
-        )
+        self.public = {self.of[n].buffer for n in (*outside, *self.sums, *self.products)} | {*self.states, *self.carries}
         back = [*rolled.back, *self.sums, *(n for n in self.of if n.args and staged[n] == BACKWARD)]
         self.body = {BACKWARD: self.closure(back, BACKWARD) if rolled.back else []}  # first: it says what to keep
         ahead = [*rolled.new, *(n for n in self.of if n.args and staged[n] == FORWARD)]
@@ -114,9 +112,10 @@ class Plan:
 
         def plain(x: Node) -> bool:
             rows = len(x.shape) == 2 and x.shape[:1] == batch and x.dtype == node.dtype
-            return rows and width(view(x).root) >= width(x)
+            return rows and (width(x) == 1 or not view(x).one)
 
-        return node.op == "product" and node.dtype in (np.float32, np.float64) and all(map(plain, node.args)) and self.in_time(node)
+        real = node.dtype in (np.float32, np.float64)
+        return node.op == "product" and real and all(map(plain, node.args)) and self.in_time(node)
 
     def in_time(self, node: Node) -> bool:
         """Are the arguments of a sum over time there when the way back goes through its loop?"""
