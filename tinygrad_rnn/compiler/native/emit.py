@@ -57,12 +57,14 @@ class NativeEmitter(Emitter):
 
     def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
         """A loop: a function in C, and its call."""
+        for buffer in self.places.states if loop == FORWARD else self.places.carries:
+            self.use(buffer)
         for stage, wanted in before:
             self.section(stage, wanted)
-        for node, place in (self.places.sums | self.places.products).items() if loop == BACKWARD else ():
-            self.scope.known[node] = self.use(place.buffer)
         function = Loop(self, loop, name)
         self.loops.append(function)
+        for node, place in (self.places.sums | self.places.products).items() if loop == BACKWARD else ():
+            self.scope.known[node] = self.use(place.buffer)
         for memory in self.memory.values():
             if memory.loop == loop:
                 self.line(f"{memory.name} = empty({memory.size(self.batch)}, {str(memory.dtype)!r})")

@@ -232,7 +232,7 @@ class Loop:
     def product_over_time(self, node: Node) -> str:
         """A product of two matrices that have a row for each sequence at each step."""
         (a, a_apart), (b, b_apart) = (self.matrix(x, over_time=True) for x in node.args)
-        f, (n, m), out = single(node.dtype), node.shape, self.base(self.plan.of[node].buffer)
+        f, (n, m), out = single(node.dtype), node.shape, self.base(self.plan.products[node].buffer)
         return f"product_over_time{f}(T * N, {n}, {m}, {a}, {a_apart}, {b}, {b_apart}, {out});"
 
     def matrix(self, node: Node, over_time: bool = False) -> tuple[str, int]:

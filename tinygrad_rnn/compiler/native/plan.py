@@ -88,7 +88,7 @@ class Plan:
         self.of |= self.sums | self.products
         self.place_states(FORWARD, rolled.states, rolled.new, self.states)
         outside = self.read_outside()
-        for node in [*outside, *(x for n in self.products for x in n.args if staged[x] in LOOPS)]:
+        for node in outside:
             self.keep(node)
         self.place_states(BACKWARD, rolled.carries, rolled.back, self.carries)  # last: a carry is there for a step only
         self.public = {self.of[n].buffer for n in (*outside, *self.sums, *self.products)} | {*self.states, *self.carries}
@@ -147,7 +147,7 @@ class Plan:
         """The values of a loop that are read where NumPy computes, or are results."""
         found = [*self.rolled.outputs.values(), self.rolled.dx]
         for node, stage in self.staged.items():
-            if stage not in LOOPS and node not in self.sums and node not in self.products:
+            if stage not in LOOPS and node not in self.sums:
                 found += node.args
         return [n for n in found if n is not None and self.staged[n] in LOOPS]
 
