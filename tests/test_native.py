@@ -16,6 +16,7 @@ import tinygrad_rnn as tg
 from tinygrad_rnn import nn
 from tinygrad_rnn.compiler.native import build, pass_text
 from tinygrad_rnn.compiler.native.c_text import ELEMENT, END, KEYWORDS
+from tinygrad_rnn.compiler.native.call import functions
 from tinygrad_rnn.compiler.native.loops import folded
 
 pytestmark = [needs_compiler, pytest.mark.filterwarnings("error")]
@@ -344,6 +345,8 @@ INDICES = {  # of a state three wide, and x two wide
     "overlapping pieces": lambda x, h, U: (lambda z: np.tanh(z[:, 1:4] + z[:, 2:5]) * z[:, 1:4])(np.tanh(h @ U)),
     "the product of a slice": lambda x, h, V: np.tanh(h[:, 1:] @ V) + 0.5 * (h[:, :2] @ V),
     "the product of a column": lambda x, h, V: np.tanh(h[:, 2:] @ V[:1] + x[:, :1] @ V[1:]),
+    "the product of a column of x": lambda x, h, V: np.tanh(h + x[:, 1:] @ V[1:]),
+    "the product of a column again and again": lambda x, h, W: np.tanh(h @ W + np.broadcast_to(x[:, 1:], h.shape) @ W),
     "a column of each row": lambda x, h, B: np.tanh(h * h[:, 1:2] + B),
     "elements as rows of numbers": lambda x, h, W: np.tanh(h @ W) * (h[:, 0] * h[:, -1] + x[:, 1]).reshape(-1, 1),
     "one number a row": lambda x, h, W: np.tanh(h @ W) * x[:, :1] + h.mean(axis=1, keepdims=True) * x[:, 1:],
@@ -381,6 +384,8 @@ STATES = {  # h three wide, s two wide, x two wide; what is carried is read over
     "swapped": lambda x, h, s, V: (joined(s, h[:, :1]), h[:, 1:]),
     "rolled": lambda x, h, s, V: (joined(h[:, 1:], s[:, :1]), joined(s[:, 1:], np.tanh(x[:, :1] + h[:, :1]))),
     "one of the other": lambda x, h, s, W, V: (lambda new: (new, np.tanh(s + new[:, 1:])))(np.tanh(h @ W + s @ V)),
+    "a product with the new one": lambda x, h, s, W, V: (lambda new: (new, np.tanh(s + new @ V.T)))(np.tanh(h @ W + s @ V)),
+    "of a slice of the new one": lambda x, h, s, W: (lambda new: (new, new[:, 1:] @ W[1:, 1:]))(np.tanh(h @ W + x[:, :1])),
 }
 
 
@@ -433,7 +438,7 @@ def test_products_that_blas_makes(dtype):
 def test_small_products_are_loops(batch):
     compiled = tg.compile(nn.RNN(3, 16), target="c")  # 256 multiplications a sequence
     compiled(np.zeros((2, batch, 3), np.float32))
-    assert ("gemm" in compiled.source) is (batch * 256 > 1024) is ("small_product" not in compiled.source)
+    assert (" productf(" in compiled.source) is (batch * 256 > 1024) is ("small_product" not in compiled.source)
 
 
 def test_products_that_blas_makes_of_slices_and_in_them():
@@ -552,6 +557,31 @@ def test_arrays_of_any_layout(layer, x):
         np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
 
 
+COPY = """void copy(
+    long T, long N, const double *restrict a, double *restrict out
+) {
+    for (long i = 0; i < T * N; i++) out[i] = a[i];
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(3, 2).T, np.arange(12.0).reshape(2, 6)[:, ::2],
+        np.ones((2, 3), "f4"), np.arange(6).reshape(2, 3), np.ones((2, 3), ">f8"),
+        np.ones((2, 3), np.dtype("f8", metadata={"of": "an equal dtype"})),
+        np.ma.array(np.ones((2, 3))), np.ones((2, 3)).view(np.matrix), np.float64(3), 3.0, 3, np.array(3.0), np.ones(()) > 0,
+    ],
+    ids=lambda given: f"{type(given).__name__} {getattr(given, 'dtype', '')}",
+)  # fmt: skip
+def test_what_c_is_given_is_converted_if_need_be(given):
+    [copy] = functions(COPY)
+    out = np.full(np.shape(given), np.nan)
+    copy(1, out.size, given, out)
+    np.testing.assert_array_equal(out, given)
+
+
 def test_results_stay_after_the_next_calls(layer, x):
     compiled = tg.compile(layer, target="c")
     leaf = tg.Tensor(x, requires_grad=True)
@@ -655,7 +685,8 @@ NAMES = [
     *sorted(KEYWORDS), "T", "N", "I", "j", "n", "t", "gemm", "gemmf", "product", "tanh", "expf", "sigmoid", "VECTOR", "main",
     "lanes", "lanesf", "LANES", "small_product",
     "kept", "h_old", "h_new", "hs_all", "x", "dh", "é", "a b", "1", "_", "a;b", "forward_steps", "NULL", "stdin", "asm",
-    "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "Arrays", "on_arrays", "head",
+    "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "Arrays", "on_arrays", "on_fitting", "head",
+    "types",
 ]  # fmt: skip
 
 

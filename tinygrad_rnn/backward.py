@@ -107,7 +107,8 @@ def walk(
         if op is None or node in targets:
             if create_graph and g.op is None:  # a leaf could be edited, and may be the gradient of another node as well
                 g = g.astype(data.dtype)
-            found[node] = g if create_graph else (np.asarray if node in ours else np.array)(g, order="C")
+            own = create_graph or (node in ours and g.flags.c_contiguous)
+            found[node] = g if own else np.array(g, order="C")
             if op is None or not through:
                 continue
 

@@ -181,12 +181,8 @@ class Emitter(AtOnce):
         states = self.places.states if loop == FORWARD else self.places.carries
         given = self.rolled.states if loop == FORWARD else self.rolled.carries
         for node, buffer in zip(given, states, strict=True):
-            begin = self.state(node) if loop == FORWARD else self.begin_carry(buffer)
+            begin = self.state(node) if loop == FORWARD else f"{self.use(buffer)}[...]"
             self.line(f"{begin} = {self.scope.known[node]}")
-
-    def begin_carry(self, buffer: Buffer) -> str:
-        """Where the gradient of a final state goes."""
-        return f"{self.use(buffer)}[...]"
 
     def end_carry(self, buffer: Buffer) -> str:
         """Where the gradient of an initial state is at last."""

@@ -125,21 +125,22 @@ class Compiled(Module):
     # -- a call --------------------------------------------------------------------------------------------------------------
 
     def forward(self, x: Any, hx: Any = None, lengths: Any = None, record: str | Sequence[str] = ()) -> Any:
+        layer = self.layer
         if self._unrolled or current_scope.get().watch is not None:  # who watches wants to see every step
-            return self.layer(x, hx, lengths, record)
+            return layer(x, hx, lengths, record)
         try:
             if (
                 hx is None
                 and lengths is None
                 and not record
                 and self._plain
-                and not self.layer.batch_first
+                and not layer.batch_first
                 and isinstance(x, Tensor)
                 and len(shape := x._data.shape) == 3
                 and 0 not in shape
             ):
                 ys, *final = self._run("l0", x, (), None, ())
-                return ys, tuple(final) if isinstance(self.layer.state_size, tuple) else final[0]
+                return ys, tuple(final) if isinstance(layer.state_size, tuple) else final[0]
             return self._call(x, hx, lengths, record)
         except CompileError as error:
             if self.fallback is None:

@@ -46,6 +46,7 @@ def boxed(content: Any) -> Array:
 class Shares(dict[int, Any]):
     """The gradient of a node with several outputs: that of each output that was used, by its index."""
 
+    __slots__ = ()
     shape, dtype = (), np.dtype(object)  # those of the box that is the node's value
 
     def __add__(self, other: Shares) -> Shares:

@@ -53,8 +53,7 @@ KEYWORDS = {
     "typeof", "typeof_unqual", "unix",
 }  # fmt: skip
 TAKEN = {"I", "LANES", "N", "T", "VECTOR", "block", "j", "lanes", "lanesf", "main", "n", "t"}
-PRODUCT = """void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm
-// out = a @ b, for a (n, k) and b (k, m); the rows of a and of out begin so far apart
+PRODUCT = """// out = a @ b, for a (n, k) and b (k, m); the rows of a and of out begin so far apart
 static inline void product{f}(long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart) {{
     gemm{f}(101, 111, 111, n, m, k, 1, a, apart, b, m, 0, out, out_apart);  // rows first, none turned
 }}
@@ -99,13 +98,21 @@ FUNCTIONS = {  # of ours
     return y == 0 ? x / y : whole == 0 ? copysign{f}(whole, x / y) : whole;
 }}
 """,
+    "gemm": "void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm\n",
     "product": PRODUCT,
     "small_product": SMALL_PRODUCT,
+    "product_over_time": """// out = a.T @ b, for a (k, n) and b (k, m), rows of all steps, which begin so far apart
+static inline void product_over_time{f}(
+    long k, long n, long m, const {c} *a, long a_apart, const {c} *b, long b_apart, {c} *out
+) {{
+    gemm{f}(101, 112, 111, n, m, k, 1, a, a_apart, b, b_apart, 0, out, m);  // rows first, a turned
+}}
+""",
 }
 LETTERS = f"{string.ascii_letters}{string.digits}_"  # of a name
-LIBRARY = {*re.findall(r"\b(\w+)\{f\}\(", " ".join([*ELEMENT.values(), *FUNCTIONS.values()]))} - {"gemm", *FUNCTIONS}
+LIBRARY = {*re.findall(r"\b(\w+)\{f\}\(", " ".join([*ELEMENT.values(), *FUNCTIONS.values()]))} - {*FUNCTIONS}
 OF_TWO = {"atan2", "copysign", "fmod", "hypot", "pow"}
-TAKEN |= {name + f for name in ("gemm", *(f"{op}{LANES}" for op in END), *LIBRARY, *FUNCTIONS) for f in ("f", "")}
+TAKEN |= {name + f for name in (*(f"{op}{LANES}" for op in END), *LIBRARY, *FUNCTIONS) for f in ("f", "")}
 
 
 def fold(op: str, c: str, f: str) -> str:
@@ -154,8 +161,11 @@ def c_file(functions: list[str]) -> str:
     called = calls(body)
     head = ""
     for f, c, s in (("f", "float", "s"), ("", "double", "d")):
-        ours = "".join(text.format(c=c, f=f, s=s) for name, text in FUNCTIONS.items() if name + f in called)
-        called |= calls(ours)
+        ours = ""
+        for name, text in reversed(FUNCTIONS.items()):  # each calls those before it
+            if name + f in called:
+                ours = text.format(c=c, f=f, s=s) + ours
+                called |= calls(ours)
         for name in sorted(LIBRARY):
             if name + f in called:
                 head += f"VECTOR {c} {name}{f}({c}{f', {c}' * (name in OF_TWO)});\n"

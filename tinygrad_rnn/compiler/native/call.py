@@ -16,8 +16,23 @@ from .c_text import TYPES
 DTYPES = {c: dtype for dtype, c in TYPES.items()}
 HEAD = re.compile(r"^void (\w+)\(\s*long T, long N,\s+([^)]*?)\s*\) {", re.M)
 ARRAYS = f"""
-typedef struct {{ char head[{object.__basicsize__}]; void *data; }} Array;  // as NumPy's C API has it
+typedef struct {{  // as NumPy's C API has it
+    char head[{object.__basicsize__} - sizeof(void *)];
+    void *type, *data; int axes; void *shape, *strides, *base, *dtype; int flags;
+}} Array;
 typedef struct {{ char head[{tuple.__basicsize__}]; const Array *items[]; }} Arrays;  // a tuple of them
+"""
+ENTRY = """
+void on_arrays(long T, long N, const Arrays *a) {{ {0}(T, N, {1}); }}
+void *types[{2} + 1];  // of an array, and of the elements of those that are given
+int on_fitting(long T, long N, const Arrays *a) {{  // 0, and nothing is done, if what is given has to be converted first
+    for (int i = 0; i < {2}; i++) {{
+        const Array *x = a->items[i];
+        if (x->type != types[0] || x->dtype != types[i + 1] || !(x->flags & 1)) return 0;  // flag 1: lies in rows
+    }}
+    on_arrays(T, N, a);
+    return 1;
+}}
 """
 GEMM = {"gemmf": np.float32, "gemm": np.float64}
 
@@ -41,19 +56,23 @@ def function(text: str) -> Callable[..., None]:
     name, arguments = HEAD.findall(text)[0]
     given = [DTYPES[kind] for kind in re.findall(r"const ([^*]+) \*", arguments)]  # they come first
     data = ", ".join(f"a->items[{i}]->data" for i in range(arguments.count("*")))
-    entry = f"void on_arrays(long T, long N, const Arrays *a) {{ {name}(T, N, {data}); }}"
+    entry = ENTRY.format(name, data, len(given))
     found = {gemm: blas(dtype) for gemm, dtype in GEMM.items() if f"(*{gemm})" in text}
     integers = "".join(f"typedef {kind} I;\n" for kind in {kind for _, kind in found.values()})
-    made = library("\n".join([integers + text, ARRAYS, entry, ""]))
+    made = library("\n".join([integers + text, ARRAYS + entry]))
     try:
         for gemm, (address, _) in found.items():
             ctypes.c_void_p.in_dll(made, gemm).value = address
-        call, contiguous = made.on_arrays, np.ascontiguousarray
+        types = (ctypes.c_void_p * (1 + len(given))).in_dll(made, "types")
+        types[:] = [id(np.ndarray), *map(id, given)]
+        call, call_fitting, contiguous = made.on_arrays, made.on_fitting, np.ascontiguousarray
     except (AttributeError, ValueError) as error:  # some of $CC's options hide what has a name
         raise BuildError(f"the C compiler made a library without names: {error}") from None
-    call.argtypes, call.restype = [ctypes.c_long, ctypes.c_long, ctypes.py_object], None
+    call.argtypes = call_fitting.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.py_object]
+    call.restype = None
 
     def called(steps: int, batch: int, *arrays: Any) -> None:
-        call(steps, batch, (*map(contiguous, arrays, given), *arrays[len(given) :]))
+        if not call_fitting(steps, batch, arrays):
+            call(steps, batch, (*map(contiguous, arrays, given), *arrays[len(given) :]))
 
     return called

@@ -57,13 +57,14 @@ class NativeEmitter(Emitter):
 
     def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
         """A loop: a function in C, and its call."""
-        self.begin_states(loop)
+        for buffer in self.places.states if loop == FORWARD else self.places.carries:
+            self.use(buffer)
         for stage, wanted in before:
             self.section(stage, wanted)
-        for node, place in self.places.sums.items() if loop == BACKWARD else ():
-            self.scope.known[node] = self.use(place.buffer)
         function = Loop(self, loop, name)
         self.loops.append(function)
+        for node, place in (self.places.sums | self.places.products).items() if loop == BACKWARD else ():
+            self.scope.known[node] = self.use(place.buffer)
         for memory in self.memory.values():
             if memory.loop == loop:
                 self.line(f"{memory.name} = empty({memory.size(self.batch)}, {str(memory.dtype)!r})")
@@ -92,9 +93,6 @@ class NativeEmitter(Emitter):
             made = self.memory[key]
             made.add(buffer)
         return made
-
-    def begin_carry(self, buffer: Buffer) -> str:
-        return f"{self.use(buffer)}[0]"
 
     def end_carry(self, buffer: Buffer) -> str:
         return f"{self.use(buffer)}[T % 2]"

@@ -107,7 +107,9 @@ class Loop:
         self.arguments: dict[str, tuple[str, str]] = {}  # by name: as C declares them, and as Python calls them
         self.parts: dict[str, tuple[Buffer, str, Memory]] = {}  # what lies in memory that only C knows, and in which
         self.tops: dict[str, str] = {}  # pointers to what belongs to a step
+        self.first = self.begin_states()
         self.body = self.steps()
+        self.after = [self.product_over_time(n) for n in self.plan.products] if loop == BACKWARD else []
         given_first = sorted(self.arguments.values(), key=lambda each: not each[0].startswith("const"))
         self.declared, self.called = zip(*given_first, strict=True)
 
@@ -126,6 +128,17 @@ class Loop:
             lines += [self.product(n) for n in now if n.op == "matmul"]
         return lines
 
+    def begin_states(self) -> list[str]:
+        """The lines that put the states, or the gradients that are carried, where the first step reads them."""
+        rolled, plan, lines = self.emitter.rolled, self.plan, list[str]()
+        forward = self.loop == FORWARD
+        given, buffers = (rolled.states, plan.states) if forward else (rolled.carries, plan.carries)
+        for node, buffer in zip(given, buffers, strict=True):
+            text = self.emitter.scope.known[node]
+            start = self.argument(("start", node), text, buffer.dtype, "const ")
+            lines.append(f"for (long j = 0; j < {times('N', 0, width(node))}; j++) {self.base(buffer)}[j] = {start}[j];")
+        return lines
+
     def text(self) -> str:
         """The function."""
         parts = sorted(
@@ -139,9 +152,11 @@ class Loop:
                 *wrapped(f"void {self.name}(", ["long T", "long N", *self.declared], ") {"),
                 *(line for _, line in parts),
                 *(f"    {line}" for line in each_element({n: f"{self.pointer(p)}[j] = 0;" for n, p in sums.items()})),
+                *(row for line in self.first for row in folded(f"    {line}")),
                 f"    for ({order}) {{",
                 *(row for line in [*self.tops.values(), *self.body] for row in folded(f"        {line}")),
                 "    }",
+                *(row for line in self.after for row in folded(f"    {line}")),
                 "}",
             ]
         )
@@ -163,20 +178,22 @@ class Loop:
         """The pointer to a value at this step, or to what is the same at all steps."""
         if isinstance(what, Place):
             return self.buffer(what)
-        node, emitter = what, self.emitter
-        text = emitter.literal(node) if node.op == "constant" else emitter.use(node)
-        base = self.argument(node, text, node.dtype, "const ")
+        node, base = what, self.base(what)
         if node.rank == CONSTANT:
             return base
         return self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {times('N', 0, width(node))}", "const ")
 
+    def base(self, what: Node | Buffer) -> str:
+        """The pointer to where an array begins."""
+        if isinstance(what, Buffer) and what not in self.plan.public:
+            return self.part(what)
+        text = self.emitter.literal(what) if isinstance(what, Node) and what.op == "constant" else self.emitter.use(what)
+        return self.argument(what, text, what.dtype, "const " if isinstance(what, Node) else "")
+
     def buffer(self, place: Place) -> str:
         """The pointer to a buffer, or to its rows at this step."""
         buffer, old = place.buffer, place.old
-        if buffer in self.plan.public:
-            base = self.argument(buffer, self.emitter.use(buffer), buffer.dtype)
-        else:
-            base = self.part(buffer)
+        base = self.base(buffer)
         size, name = times("N", 0, width(buffer.node)), buffer.name or "s"
         if buffer.state:
             where = f"{base} + t * {size}" if old else f"{base} + (t + 1) * {size}"
@@ -207,17 +224,26 @@ class Loop:
         plain = len(a.shape) == len(b.shape) == 2 and a.rank != CONSTANT == b.rank and a.dtype == b.dtype == node.dtype
         if not plain or node.dtype not in TYPES or node.dtype.kind != "f":
             raise NotInC(f"a product of {a.shape} and {b.shape}", node)
-        root, start, _ = view(a)
-        left, left_apart = self.matrix(a) if self.plan.place(a, self.loop) else self.matrix(root, start)
+        left, left_apart = self.matrix(a)
         out, out_apart = self.matrix(node)
         (k, m), batch, f = b.shape, self.emitter.batch, single(node.dtype)
         name, n = f"small_product{f}" if batch * k * m <= SMALL else f"product{f}", "N" if batch > 1 else "1"
         return f"{name}({n}, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"
 
-    def matrix(self, node: Node, start: int = 0) -> tuple[str, int]:
-        """Where a matrix begins, and how far apart its rows do."""
-        place = self.plan.place(node, self.loop)
-        for _, key in place.views if place is not None else ():
-            start += key[1].start or 0
-        pointer = self.pointer(node if place is None else place)
-        return f"{pointer} + {start}" if start else pointer, width(node if place is None else place.buffer.node)
+    def product_over_time(self, node: Node) -> str:
+        """A product of two matrices that have a row for each sequence at each step."""
+        (a, a_apart), (b, b_apart) = (self.matrix(x, over_time=True) for x in node.args)
+        f, (n, m), out = single(node.dtype), node.shape, self.base(self.plan.products[node].buffer)
+        return f"product_over_time{f}(T * N, {n}, {m}, {a}, {a_apart}, {b}, {b_apart}, {out});"
+
+    def matrix(self, node: Node, over_time: bool = False) -> tuple[str, int]:
+        """Where a matrix begins, at this step or at the first, and how far apart its rows do."""
+        place, start = self.plan.place(node, self.loop), 0
+        if place is None:
+            node, start, _ = view(node)
+            place = self.plan.place(node, self.loop)
+        if place is None:
+            return added(self.base(node) if over_time else self.pointer(node), str(start)), width(node)
+        buffer, start = place.buffer, start + sum(key[1].start or 0 for _, key in place.views)
+        after = times("N", 0, width(buffer.node)) if over_time and buffer.state and not place.old else "0"
+        return added(self.base(buffer) if over_time else self.pointer(place), after, str(start)), width(buffer.node)

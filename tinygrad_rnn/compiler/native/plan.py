@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from ..places import Buffer, Place, parts
 from ..program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, ordered, users
 from ..roll import Rolled
@@ -82,15 +84,14 @@ class Plan:
         for buffer in self.carries:
             buffer.shape = (2, *buffer.shape)  # what a step is given and what it gives, in turn
         self.sums = {n: Place(Buffer(n, False)) for n, s in staged.items() if s == LAST and self.summed(n)}
-        self.of |= self.sums
+        self.products = {n: Place(Buffer(n, False)) for n, s in staged.items() if s == LAST and self.is_product(n)}
+        self.of |= self.sums | self.products
         self.place_states(FORWARD, rolled.states, rolled.new, self.states)
         outside = self.read_outside()
         for node in outside:
             self.keep(node)
         self.place_states(BACKWARD, rolled.carries, rolled.back, self.carries)  # last: a carry is there for a step only
-        self.public = (
-            {self.of[n].buffer for n in outside} | {*self.states, *self.carries} | {p.buffer for p in self.sums.values()}
-        )
+        self.public = {self.of[n].buffer for n in (*outside, *self.sums, *self.products)} | {*self.states, *self.carries}
         back = [*rolled.back, *self.sums, *(n for n in self.of if n.args and staged[n] == BACKWARD)]
         self.body = {BACKWARD: self.closure(back, BACKWARD) if rolled.back else []}  # first: it says what to keep
         ahead = [*rolled.new, *(n for n in self.of if n.args and staged[n] == FORWARD)]
@@ -103,7 +104,22 @@ class Plan:
     def summed(self, node: Node) -> bool:
         """Is this a sum over time and batch that the loop can take as it goes?"""
         rows = node.op == "columns" or (node.op == "total" and node.params["axes"] == (0,) and len(node.args[0].shape) == 2)
-        return rows and all(x.rank != CONSTANT and self.staged[x] not in (AFTER, OUTPUT) for x in node.args)
+        return rows and self.in_time(node)
+
+    def is_product(self, node: Node) -> bool:
+        """Is this a product of matrices over time and batch that C can take once the loop is through?"""
+        batch = self.rolled.given["x"].shape[:1]
+
+        def plain(x: Node) -> bool:
+            rows = len(x.shape) == 2 and x.shape[:1] == batch and x.dtype == node.dtype
+            return rows and (width(x) == 1 or not view(x).one)
+
+        real = node.dtype in (np.float32, np.float64)
+        return node.op == "product" and real and all(map(plain, node.args)) and self.in_time(node)
+
+    def in_time(self, node: Node) -> bool:
+        """Are the arguments of a sum over time there when the way back goes through its loop?"""
+        return all(x.rank != CONSTANT and self.staged[x] not in (AFTER, OUTPUT) for x in node.args)
 
     def place_states(self, loop: str, olds: Iterable[Node], news: Iterable[Node], buffers: Iterable[Buffer]) -> None:
         """States, or the gradients that are carried: what a step is given and what it gives."""
