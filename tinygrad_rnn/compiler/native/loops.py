@@ -136,7 +136,8 @@ class Loop:
         for node, buffer in zip(given, buffers, strict=True):
             text = self.emitter.scope.known[node]
             start = self.argument(("start", node), text, buffer.dtype, "const ")
-            lines.append(f"for (long j = 0; j < {times('N', 0, width(node))}; j++) {self.base(buffer)}[j] = {start}[j];")
+            size = times("N", 0, width(node))
+            lines.append(f"__builtin_memcpy({self.base(buffer)}, {start}, {size} * sizeof *{start});")
         return lines
 
     def text(self) -> str:
