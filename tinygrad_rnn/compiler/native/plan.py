@@ -176,9 +176,8 @@ class Plan:
                 continue
             if loop == BACKWARD and self.staged[node] == FORWARD:
                 if costly := self.costly(node):
-                    only, *others = costly
-                    product = not others and only.op == "matmul" and width(only) == width(node)
-                    self.keep(only if product else node)  # a product is in memory in any case
+                    one, *others = costly  # if it lacks one value alone, then that, which is there for others, too
+                    self.keep(node if others or width(one) != width(node) else one)
                 if node in self.of:
                     continue
             found.add(node)
