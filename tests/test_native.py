@@ -695,7 +695,7 @@ NAMES = [
     "lanes", "lanesf", "LANES", "small_product",
     "kept", "h_old", "h_new", "hs_all", "x", "dh", "é", "a b", "1", "_", "a;b", "forward_steps", "NULL", "stdin", "asm",
     "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "Arrays", "on_arrays", "on_fitting", "head",
-    "types",
+    "types", "errno", '"""', "*/", "a\nb",
 ]  # fmt: skip
 
 
