@@ -6,9 +6,8 @@ from conftest import needs_compiler
 from test_compile_cells import Written, agree, states
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn, ops
+from tinygrad_rnn import nn
 from tinygrad_rnn.compiler.trace import CompileError
-from tinygrad_rnn.tensor import apply
 
 pytestmark = needs_compiler
 
@@ -144,15 +143,3 @@ def test_products_are_rounded_before_they_are_added():
         return np.where(h * h - same * same >= 0, 1.0, -1.0) * c.n(x, h)
 
     in_c(signs)
-
-
-@pytest.mark.parametrize(
-    "step",
-    [lambda c, z: z + c.p, lambda c, z: c.p - z, lambda c, z: z + 1, lambda c, z: z + z[:, :1], lambda c, z: z * c.p],
-    ids=["a vector", "less", "a number", "a column", "a factor"],
-)
-def test_what_is_done_to_what_has_no_mean_before_another_is_taken_off(step):
-    def norm(z):
-        return apply(ops.RMS_NORM, apply(ops.CENTRE, z, axis=(1,)), axis=(1,), eps=1e-5)
-
-    in_c(lambda c, x, h: norm(step(c, norm(c.n(x, h)))), 3)
