@@ -661,6 +661,15 @@ def test_the_names_of_the_cell_are_in_the_source(layer, x):
     assert back <= there  # under the same names
 
 
+def test_what_is_kept_is_not_kept_twice(layer, x):
+    """Of an update gate z nothing but z, not 1 - z besides; of an LSTM the gates and tanh(c)."""
+    gru = nn.GRU(2, 3, dtype=np.float64)
+    for each, arrays in ((gru, 4), (layer, 5)):  # each three wide
+        compiled = tg.compile(each, target="c")
+        compiled(tg.Tensor(x, requires_grad=True))
+        assert f"kept = empty(2 * (T * {arrays * 3} + " in compiled.source
+
+
 def test_a_name_of_the_cell_goes_before_one_made_up():
     compiled = tg.compile(nn.GRU(2, 3, dtype=np.float64), target="c")  # its product would be called z, as its update gate is
     compiled(np.zeros((1, 2, 2)))
@@ -686,7 +695,7 @@ NAMES = [
     "lanes", "lanesf", "LANES", "small_product",
     "kept", "h_old", "h_new", "hs_all", "x", "dh", "é", "a b", "1", "_", "a;b", "forward_steps", "NULL", "stdin", "asm",
     "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "Arrays", "on_arrays", "on_fitting", "head",
-    "types",
+    "types", "errno", '"""', "*/", "a\nb",
 ]  # fmt: skip
 
 

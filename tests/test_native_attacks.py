@@ -108,25 +108,9 @@ def test_a_gradient_that_is_zero_at_every_step():
 
 
 def test_names_that_compilers_know():
-    names = [
-        "linux",
-        "unix",
-        "asm",
-        "typeof",
-        "bool",
-        "NULL",
-        "errno",
-        "I",
-        "t",
-        "double",
-        "gemm",
-        "Array",
-        "é",
-        '"""',
-        "*/",
-        "a\nb",
-    ]
-    in_c(lambda c, x, h: sum(((0.1 * i * h).named(name) for i, name in enumerate(names)), c.n(x, h)), record=tuple(names[:4]))
+    """Of what is recorded."""
+    names = ("linux", "unix", "asm", "typeof")
+    in_c(lambda c, x, h: sum(((0.1 * i * h).named(name) for i, name in enumerate(names)), c.n(x, h)), record=names)
 
 
 def test_slices_without_columns():

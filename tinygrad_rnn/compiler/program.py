@@ -22,7 +22,7 @@ UFUNCS = {name for name, op in TABLE.items() if isinstance(op.forward, np.ufunc)
 ARITHMETIC = {"add", "sub", "mul", "neg", "maximum", "minimum"}
 ELEMENTWISE = UFUNCS | {"exp2", "sigmoid", "relu", "root", "where", "clip", "power", "sinc", "astype"}
 NORMS = {"centre", "rms_norm"}  # what layer normalisation is made of; see norms.py
-SMOOTH = UFUNCS | NORMS | {"sigmoid"}  # of floats these give floats
+FLOATING = UFUNCS | NORMS | {"sigmoid"}  # of floats these give floats
 SUMS = {"total", "product", "columns"}  # over time: of x, and over its axes; of a.T @ b; of the columns of a * b
 
 
@@ -263,7 +263,7 @@ def infer(op: str, args: Sequence[Node], params: dict[str, Any]) -> tuple[tuple[
     """The shape and dtype of a result: known for the common ops, and for all others that of a sample."""
     shapes = [x.shape for x in args]
     floats = op in ARITHMETIC or all(x.dtype.kind == "f" or x.is_number for x in args)
-    if op in ARITHMETIC or (op in SMOOTH and floats):
+    if op in ARITHMETIC or (op in FLOATING and floats):
         same = all(shape == shapes[0] for shape in shapes)
         return shapes[0] if same else np.broadcast_shapes(*shapes), promoted(args)
     if op == "matmul" and len(shapes[0]) == 2 <= len(shapes[1]):

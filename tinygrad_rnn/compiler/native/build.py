@@ -60,8 +60,8 @@ def library(text: str) -> ctypes.CDLL:
     """The functions of a C text: compiled, or from the cache; for a text that was asked for before, a dict lookup.
 
     text: may begin declarations of math functions with `VECTOR`, as in `VECTOR float tanhf(float);`. Loops then call their
-    vector versions where GNU's libmvec has them. Elsewhere VECTOR is empty. `typedef float lanesf LANES(float);` declares
-    what is subscripted like sixteen numbers in an array.
+    vector versions where GNU's libmvec has them. Elsewhere VECTOR is empty. `typedef float lanesf LANES(float);` makes
+    lanesf the type of sixteen numbers, a vector or an array, whichever compiles to the faster loop.
 
     Raises NoCompilerError where there is none ($CC, else cc, gcc or clang), and BuildError when it fails.
     """

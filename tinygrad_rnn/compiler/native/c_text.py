@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 TYPES = {np.dtype(name): c for name, c in {"f4": "float", "f8": "double", "i8": "long", "?": "unsigned char"}.items()}
+REAL = {dtype for dtype in TYPES if dtype.kind == "f"}  # matrix products are of these
 # Of an element each; {f} is f for single precision and nothing for double.
 ARITHMETIC = {
     "add": "{0} + {1}", "sub": "{0} - {1}", "mul": "{0} * {1}", "div": "{0} / {1}", "neg": "-{0}", "np.positive": "{0}",
@@ -53,24 +54,6 @@ KEYWORDS = {
     "typeof", "typeof_unqual", "unix",
 }  # fmt: skip
 TAKEN = {"I", "LANES", "N", "T", "VECTOR", "block", "j", "lanes", "lanesf", "main", "n", "t"}
-PRODUCT = """// out = a @ b, for a (n, k) and b (k, m); the rows of a and of out begin so far apart
-static inline void product{f}(long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart) {{
-    gemm{f}(101, 111, 111, n, m, k, 1, a, apart, b, m, 0, out, out_apart);  // rows first, none turned
-}}
-"""
-SMALL_PRODUCT = """// out = a @ b, for small a (n, k) and b (k, m); the rows of a and of out begin so far apart
-static inline void small_product{f}(
-    long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart
-) {{
-    for (long i = 0; i < n; i++) {{
-        for (long j = 0; j < m; j++) out[i * out_apart + j] = 0;
-        for (long l = 0; l < k; l++) {{
-            #pragma omp simd
-            for (long j = 0; j < m; j++) out[i * out_apart + j] += a[i * apart + l] * b[l * m + j];
-        }}
-    }}
-}}
-"""
 FUNCTIONS = {  # of ours
     "sigmoid": "static inline {c} sigmoid{f}({c} x) {{ return 1 / (1 + exp{f}(-x)); }}\n",
     "logaddexp": """static inline {c} logaddexp{f}({c} x, {c} y) {{
@@ -99,8 +82,24 @@ FUNCTIONS = {  # of ours
 }}
 """,
     "gemm": "void (*gemm{f})(int, int, int, I, I, I, {c}, const {c} *, I, const {c} *, I, {c}, {c} *, I);  // cblas_{s}gemm\n",
-    "product": PRODUCT,
-    "small_product": SMALL_PRODUCT,
+    "product": """// out = a @ b, for a (n, k) and b (k, m); the rows of a and of out begin so far apart
+static inline void product{f}(long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart) {{
+    gemm{f}(101, 111, 111, n, m, k, 1, a, apart, b, m, 0, out, out_apart);  // rows first, none turned
+}}
+""",
+    "small_product": """// out = a @ b, for small a (n, k) and b (k, m); the rows of a and of out begin so far apart
+static inline void small_product{f}(
+    long n, long k, long m, const {c} *a, long apart, const {c} *b, {c} *out, long out_apart
+) {{
+    for (long i = 0; i < n; i++) {{
+        for (long j = 0; j < m; j++) out[i * out_apart + j] = 0;
+        for (long l = 0; l < k; l++) {{
+            #pragma omp simd
+            for (long j = 0; j < m; j++) out[i * out_apart + j] += a[i * apart + l] * b[l * m + j];
+        }}
+    }}
+}}
+""",
     "product_over_time": """// out = a.T @ b, for a (k, n) and b (k, m), rows of all steps, which begin so far apart
 static inline void product_over_time{f}(
     long k, long n, long m, const {c} *a, long a_apart, const {c} *b, long b_apart, {c} *out
@@ -150,9 +149,8 @@ def number(value: Any, dtype: Any) -> str:
 
 
 def calls(text: str) -> set[str]:
-    """The names before an opening parenthesis."""
-    before = text.split("(")[:-1]
-    return {part.removeprefix(part.rstrip(LETTERS)) for part in before}
+    """The names before an opening parenthesis, ten times as fast as by a regular expression."""
+    return {part[len(part.rstrip(LETTERS)) :] for part in text.split("(")[:-1]}
 
 
 def c_file(functions: list[str]) -> str:

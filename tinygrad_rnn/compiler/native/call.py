@@ -63,7 +63,7 @@ def function(text: str) -> Callable[..., None]:
         for gemm, (address, _) in found.items():
             ctypes.c_void_p.in_dll(made, gemm).value = address
         types = (ctypes.c_void_p * (1 + len(given))).in_dll(made, "types")
-        types[:] = [id(np.ndarray), *map(id, given)]
+        types[:] = [id(np.ndarray), *map(id, given)]  # in CPython an id is an address
         call = made.on_arrays
     except (AttributeError, ValueError) as error:  # some of $CC's options hide what has a name
         raise BuildError(f"the C compiler made a library without names: {error}") from None

@@ -57,8 +57,6 @@ class NativeEmitter(Emitter):
 
     def steps(self, name: str, loop: str, before: list[tuple[str, set[Node]]]) -> None:
         """A loop: a function in C, and its call."""
-        for buffer in self.places.states if loop == FORWARD else self.places.carries:
-            self.use(buffer)
         for stage, wanted in before:
             self.section(stage, wanted)
         function = Loop(self, loop, name)

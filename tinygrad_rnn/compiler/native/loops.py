@@ -6,17 +6,18 @@ A step is a pass over the rows of the batch, a matrix product, a pass, and so on
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from ..places import Buffer, Place
 from ..program import CONSTANT, Node
 from ..schedule import BACKWARD, FORWARD
-from .c_text import SMALL, TYPES, single
+from .c_text import REAL, SMALL, TYPES, single
 from .pass_text import PassText, each_element
 from .passes import Row
 from .plan import NotInC
-from .rows import view, width
+from .rows import first_column, view, width
 
 if TYPE_CHECKING:
     from .emit import NativeEmitter
@@ -99,6 +100,11 @@ def times(batch: str, kept: int, once: int) -> str:
     return "0" if each == "0" else f"{batch} * ({each})" if "+" in each else f"{batch} * {each}"
 
 
+def elements(node: Node) -> str:
+    """How many a matrix has that is given the rows of the batch."""
+    return times("N", 0, width(node))
+
+
 class Loop:
     """A loop over time as a C function. Its arguments are arrays: those that are given, and those that it fills."""
 
@@ -107,7 +113,7 @@ class Loop:
         self.arguments: dict[str, tuple[str, str]] = {}  # by name: as C declares them, and as Python calls them
         self.parts: dict[str, tuple[Buffer, str, Memory]] = {}  # what lies in memory that only C knows, and in which
         self.tops: dict[str, str] = {}  # pointers to what belongs to a step
-        self.first = self.begin_states()
+        self.before = self.begin_states()
         self.body = self.steps()
         self.after = [self.product_over_time(n) for n in self.plan.products] if loop == BACKWARD else []
         given_first = sorted(self.arguments.values(), key=lambda each: not each[0].startswith("const"))
@@ -134,10 +140,8 @@ class Loop:
         forward = self.loop == FORWARD
         given, buffers = (rolled.states, plan.states) if forward else (rolled.carries, plan.carries)
         for node, buffer in zip(given, buffers, strict=True):
-            text = self.emitter.scope.known[node]
-            start = self.argument(("start", node), text, buffer.dtype, "const ")
-            size = times("N", 0, width(node))
-            lines.append(f"__builtin_memcpy({self.base(buffer)}, {start}, {size} * sizeof *{start});")
+            start = self.argument(("start", node), self.emitter.scope.known[node], buffer.dtype, "const ")
+            lines.append(f"__builtin_memcpy({self.base(buffer)}, {start}, {elements(node)} * sizeof *{start});")
         return lines
 
     def text(self) -> str:
@@ -153,7 +157,7 @@ class Loop:
                 *wrapped(f"void {self.name}(", ["long T", "long N", *self.declared], ") {"),
                 *(line for _, line in parts),
                 *(f"    {line}" for line in each_element({n: f"{self.pointer(p)}[j] = 0;" for n, p in sums.items()})),
-                *(row for line in self.first for row in folded(f"    {line}")),
+                *(row for line in self.before for row in folded(f"    {line}")),
                 f"    for ({order}) {{",
                 *(row for line in [*self.tops.values(), *self.body] for row in folded(f"        {line}")),
                 "    }",
@@ -182,7 +186,7 @@ class Loop:
         node, base = what, self.base(what)
         if node.rank == CONSTANT:
             return base
-        return self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {times('N', 0, width(node))}", "const ")
+        return self.at_step((node, "t"), f"{base}_t", node.dtype, f"{base} + t * {elements(node)}", "const ")
 
     def base(self, what: Node | Buffer) -> str:
         """The pointer to where an array begins."""
@@ -195,7 +199,7 @@ class Loop:
         """The pointer to a buffer, or to its rows at this step."""
         buffer, old = place.buffer, place.old
         base = self.base(buffer)
-        size, name = times("N", 0, width(buffer.node)), buffer.name or "s"
+        size, name = elements(buffer.node), buffer.name or "s"
         if buffer.state:
             where = f"{base} + t * {size}" if old else f"{base} + (t + 1) * {size}"
             return self.at_step((buffer, old), f"{name}_old" if old else f"{name}_new", buffer.dtype, where)
@@ -223,28 +227,33 @@ class Loop:
         """A matrix product."""
         a, b = node.args
         plain = len(a.shape) == len(b.shape) == 2 and a.rank != CONSTANT == b.rank and a.dtype == b.dtype == node.dtype
-        if not plain or node.dtype not in TYPES or node.dtype.kind != "f":
+        if not plain or node.dtype not in REAL:
             raise NotInC(f"a product of {a.shape} and {b.shape}", node)
-        left, left_apart = self.matrix(a)
-        out, out_apart = self.matrix(node)
+        left, left_apart = self.matrix(a, self.pointer)
+        out, out_apart = self.matrix(node, self.pointer)
         (k, m), batch, f = b.shape, self.emitter.batch, single(node.dtype)
         name, n = f"small_product{f}" if batch * k * m <= SMALL else f"product{f}", "N" if batch > 1 else "1"
         return f"{name}({n}, {k}, {m}, {left}, {left_apart}, {self.pointer(b)}, {out}, {out_apart});"
 
     def product_over_time(self, node: Node) -> str:
         """A product of two matrices that have a row for each sequence at each step."""
-        (a, a_apart), (b, b_apart) = (self.matrix(x, over_time=True) for x in node.args)
+        (a, a_apart), (b, b_apart) = (self.matrix(x, self.at_first) for x in node.args)
         f, (n, m), out = single(node.dtype), node.shape, self.base(self.plan.products[node].buffer)
         return f"product_over_time{f}(T * N, {n}, {m}, {a}, {a_apart}, {b}, {b_apart}, {out});"
 
-    def matrix(self, node: Node, over_time: bool = False) -> tuple[str, int]:
-        """Where a matrix begins, at this step or at the first, and how far apart its rows do."""
-        place, start = self.plan.place(node, self.loop), 0
-        if place is None:
+    def matrix(self, node: Node, pointer: Callable[[Node | Place], str]) -> tuple[str, int]:
+        """Where a matrix begins, from a pointer to what it is part of, and how far apart its rows do."""
+        start = 0
+        if self.plan.place(node, self.loop) is None:
             node, start, _ = view(node)
-            place = self.plan.place(node, self.loop)
+        place = self.plan.place(node, self.loop)
         if place is None:
-            return added(self.base(node) if over_time else self.pointer(node), str(start)), width(node)
-        buffer, start = place.buffer, start + sum(key[1].start or 0 for _, key in place.views)
-        after = times("N", 0, width(buffer.node)) if over_time and buffer.state and not place.old else "0"
-        return added(self.base(buffer) if over_time else self.pointer(place), after, str(start)), width(buffer.node)
+            return added(pointer(node), str(start)), width(node)
+        return added(pointer(place), str(start + first_column(place))), width(place.buffer.node)
+
+    def at_first(self, what: Node | Place) -> str:
+        """The pointer to a value at the first step, before which a state has another row."""
+        if isinstance(what, Node):
+            return self.base(what)
+        buffer = what.buffer
+        return added(self.base(buffer), elements(buffer.node) if buffer.state and not what.old else "0")

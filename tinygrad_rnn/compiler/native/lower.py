@@ -20,34 +20,37 @@ def lowered(program: Program, step: Step) -> Step:
 
 @everywhere
 def centred_early(program: Program, node: Node, args: tuple[Node, ...]) -> Node | None:
-    """(g - z * mean(g * z)) / r, less its mean, as (g - mean(g) - z * mean(g * z)) / r, if z has none: both means at once."""
+    """A mean is taken off before what is done to whole rows, rather than after it.
+
+    The gradient of a norm z = centre(x) / r is centre((g - z * mean(g * z)) / r). There z has no mean, so only that of g is to
+    be taken off: (g - mean(g) - z * mean(g * z)) / r. Now no mean waits for the other, and one loop takes both.
+    """
     return centre(program, args[0], node.params["axis"]) if node.op == "centre" and node.rank > CONSTANT else None
 
 
 def centre(program: Program, x: Node, axis: tuple[int, ...]) -> Node:
-    """A matrix less its mean, which is taken off where there still is one."""
+    """A matrix less its mean, which is taken off those parts that have one."""
     if centred(x, axis):
         return x
     if scaled(x, axis):
         return program.make(x.op, centre(program, x.args[0], axis), x.args[1])
-    if x.op in ("add", "sub") and any(centred(part, axis) for part in x.args):
+    alike = all(part.shape == x.shape for part in x.args)  # the mean of a number or of a bias is another
+    if x.op in ("add", "sub") and alike and any(centred(part, axis) for part in x.args):
         return program.make(x.op, *(centre(program, part, axis) for part in x.args))
     return program.make("centre", x, axis=axis)
 
 
 def centred(x: Node, axis: tuple[int, ...]) -> bool:
     """Has a matrix no mean, by what it is made of?"""
-    if x.op == "centre":
-        return bool(x.params["axis"] == axis)
-    return (x.op == "rms_norm" or scaled(x, axis)) and centred(x.args[0], axis)
+    if x.op in NORMS and x.params["axis"] != axis:
+        return False
+    return x.op == "centre" or ((x.op == "rms_norm" or scaled(x, axis)) and centred(x.args[0], axis))
 
 
 def scaled(x: Node, axis: tuple[int, ...]) -> bool:
-    """Is all that a mean is of multiplied or divided by one number?"""
-    if x.op not in ("mul", "div") or x.args[0].shape != x.shape or not x.args[1].shape:
-        return False
-    one_each = tuple(1 if i in axis else n for i, n in enumerate(x.shape))
-    return x.args[1].shape == one_each != x.shape
+    """Is a matrix multiplied or divided by one number for each of its means?"""
+    means = tuple(1 if i in axis else n for i, n in enumerate(x.shape))
+    return x.op in ("mul", "div") and x.args[0].shape == x.shape != means == x.args[1].shape
 
 
 @everywhere

@@ -11,7 +11,7 @@ from ..places import Place
 from ..program import Node, elementwise, promoted
 from .c_text import ARGUMENTS, ELEMENT, END, FIRM, LANES, TYPES, firmness, number, single
 from .passes import Item, Pass, Row
-from .rows import same_number, view, width
+from .rows import first_column, same_number, view, width
 
 
 class PassText(Pass):
@@ -125,8 +125,7 @@ class PassText(Pass):
     def element(self, where: Node | Place, k: int, start: int = 0, one: bool = False) -> str:
         """An element of an array, in the row and at the column of the loop, or at one column."""
         node = where.buffer.node if isinstance(where, Place) else where
-        for _, key in where.views if isinstance(where, Place) else ():
-            start += key[1].start or 0
+        start += first_column(where) if isinstance(where, Place) else 0
         column = str(start) if one or self.widths[k] == 1 else f"{start} + j" if start else "j"
         if isinstance(where, Place) and isinstance(where.buffer, Row):
             return f"{self.pointer(where)}[{column}]"

@@ -46,8 +46,8 @@ class Pass:
         self.light = self.computed_as_read()
         self.repeat()
         read = [{view(x).root for item in items for x in reads(item)} - self.light for items in self.loops]
-        divide = (k for k in range(1, len(self.loops)) if self.divides(k, set[Node]().union(*read[k:])))
-        self.starts = [*divide]  # the loops that begin a new loop over n
+        # the loops that begin a new loop over n
+        self.starts = [k for k in range(1, len(read)) if self.divides(k, set[Node]().union(*read[k:]))]
         for k, items in enumerate(self.loops):
             for item in items:
                 for i, x in enumerate(reads(item)):

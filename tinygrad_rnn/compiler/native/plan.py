@@ -8,14 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import numpy as np
-
 from ..places import Buffer, Place, parts
 from ..program import CARRY, CONSTANT, INPUT, RESULT, SEED, STATE, Node, ordered, users
 from ..roll import Rolled
 from ..schedule import AFTER, BACKWARD, BEFORE, BETWEEN, FORWARD, KNOWN, LAST, LOOPS, ONCE, OUTPUT, batchable
 from ..trace import CompileError
-from .c_text import CHEAP
+from .c_text import CHEAP, REAL
 from .rows import by_rows, view, width
 
 
@@ -70,8 +68,8 @@ def fused_stage(node: Node, found: dict[Node, str], ahead: bool, feeds: bool) ->
 
 class Plan:
     """What both loops compute (`body`), in which pass (`phase`), and where: in memory that is read in the loop alone
-    (`temporary`), or elsewhere, too (`of`), or in none. `copies` are values, and places where they belong besides; `public` is
-    the memory that NumPy reads.
+    (`temporary`), or elsewhere, too (`of`), or in none. `copies` are values, and places where they belong besides. Over time,
+    `sums` are taken in the loop, and `products` after it. `public` is the memory that NumPy reads.
     """
 
     def __init__(self, rolled: Rolled, staged: dict[Node, str]) -> None:
@@ -83,7 +81,7 @@ class Plan:
         self.carries = [Buffer(carry, False) for carry in rolled.carries]
         for buffer in self.carries:
             buffer.shape = (2, *buffer.shape)  # what a step is given and what it gives, in turn
-        self.sums = {n: Place(Buffer(n, False)) for n, s in staged.items() if s == LAST and self.summed(n)}
+        self.sums = {n: Place(Buffer(n, False)) for n, s in staged.items() if s == LAST and self.is_sum(n)}
         self.products = {n: Place(Buffer(n, False)) for n, s in staged.items() if s == LAST and self.is_product(n)}
         self.of |= self.sums | self.products
         self.place_states(FORWARD, rolled.states, rolled.new, self.states)
@@ -101,7 +99,7 @@ class Plan:
             self.check_rows(loop)
         self.phase: dict[str, dict[Node, int]] = {loop: self.phases(loop) for loop in LOOPS}
 
-    def summed(self, node: Node) -> bool:
+    def is_sum(self, node: Node) -> bool:
         """Is this a sum over time and batch that the loop can take as it goes?"""
         rows = node.op == "columns" or (node.op == "total" and node.params["axes"] == (0,) and len(node.args[0].shape) == 2)
         return rows and self.in_time(node)
@@ -112,10 +110,9 @@ class Plan:
 
         def plain(x: Node) -> bool:
             rows = len(x.shape) == 2 and x.shape[:1] == batch and x.dtype == node.dtype
-            return rows and (width(x) == 1 or not view(x).one)
+            return rows and (width(x) == 1 or not view(x).one)  # columns that are all the same are nowhere written out
 
-        real = node.dtype in (np.float32, np.float64)
-        return node.op == "product" and real and all(map(plain, node.args)) and self.in_time(node)
+        return node.op == "product" and node.dtype in REAL and all(map(plain, node.args)) and self.in_time(node)
 
     def in_time(self, node: Node) -> bool:
         """Are the arguments of a sum over time there when the way back goes through its loop?"""
@@ -179,9 +176,8 @@ class Plan:
                 continue
             if loop == BACKWARD and self.staged[node] == FORWARD:
                 if costly := self.costly(node):
-                    only, *others = costly
-                    product = not others and only.op == "matmul" and width(only) == width(node)
-                    self.keep(only if product else node)  # a product is in memory in any case
+                    one, *others = costly  # if it lacks one value alone, then that, which is there for others, too
+                    self.keep(node if others or width(one) != width(node) else one)
                 if node in self.of:
                     continue
             found.add(node)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...ops import basic
+from ..places import Place
 from ..program import CONSTANT, Node, elementwise, filled
 from ..trace import plain_key
 from .c_text import END, KINDS, TYPES
@@ -74,6 +75,11 @@ def column(key: tuple[Any, ...], wide: int) -> int | None:
         start, _, step = key[1].indices(wide)
         return start if step == 1 else None
     return int(key[1]) % wide if isinstance(key[1], int | np.integer) else None
+
+
+def first_column(place: Place) -> int:
+    """The column of a buffer's rows where a value begins."""
+    return sum(key[1].start or 0 for _, key in place.views)
 
 
 class View(NamedTuple):
