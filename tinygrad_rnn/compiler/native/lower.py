@@ -30,7 +30,8 @@ def centre(program: Program, x: Node, axis: tuple[int, ...]) -> Node:
         return x
     if scaled(x, axis):
         return program.make(x.op, centre(program, x.args[0], axis), x.args[1])
-    if x.op in ("add", "sub") and any(centred(part, axis) for part in x.args):
+    alike = all(part.shape == x.shape for part in x.args)  # the mean of a number or of a bias is another
+    if x.op in ("add", "sub") and alike and any(centred(part, axis) for part in x.args):
         return program.make(x.op, *(centre(program, part, axis) for part in x.args))
     return program.make("centre", x, axis=axis)
 
