@@ -108,6 +108,15 @@ def test_a_gradient_that_is_zero_at_every_step():
     in_c(lambda c, x, h: np.tanh((np.concatenate([h @ c.square, h + c.p], axis=1) + c.z(x, h))[:, :2]))
 
 
+@pytest.mark.parametrize("target", ["c", "numpy"])
+def test_gradients_of_x_from_both_directions_that_are_the_same_at_every_step(target):
+    def unused(c, x, h):
+        return np.concatenate([np.tanh(h), c.own(x)], axis=1)[:, :2]
+
+    layer = nn.Recurrent(lambda features: Written(unused), 3, bidirectional=True)
+    agree(layer, np.ones((4, 5, 3)), compiled=tg.compile(layer, target=target))
+
+
 def test_names_that_compilers_know():
     names = [
         "linux",
