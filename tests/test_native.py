@@ -570,7 +570,7 @@ COPY = """void copy(
     [
         np.arange(6.0).reshape(2, 3), np.arange(6.0).reshape(3, 2).T, np.arange(12.0).reshape(2, 6)[:, ::2],
         np.ones((2, 3), "f4"), np.arange(6).reshape(2, 3), np.ones((2, 3), ">f8"),
-        np.ones((2, 3), np.dtype("f8", metadata={"of": "an equal dtype"})),
+        np.ones((2, 3), np.dtype("f8", metadata={"of": "an equal dtype"})), pickle.loads(pickle.dumps(np.ones((3, 2)))).T,
         np.ma.array(np.ones((2, 3))), np.ones((2, 3)).view(np.matrix), np.float64(3), 3.0, 3, np.array(3.0), np.ones(()) > 0,
     ],
     ids=lambda given: f"{type(given).__name__} {getattr(given, 'dtype', '')}",

@@ -23,14 +23,13 @@ typedef struct {{  // as NumPy's C API has it
 typedef struct {{ char head[{tuple.__basicsize__}]; const Array *items[]; }} Arrays;  // a tuple of them
 """
 ENTRY = """
-void on_arrays(long T, long N, const Arrays *a) {{ {0}(T, N, {1}); }}
-void *types[{2} + 1];  // of an array, and of the elements of those that are given
-int on_fitting(long T, long N, const Arrays *a) {{  // 0, and nothing is done, if what is given has to be converted first
-    for (int i = 0; i < {2}; i++) {{
+void *types[{given} + 1];  // of an array, and of the elements of those that are given
+int on_arrays(long T, long N, const Arrays *a) {{  // 0, and nothing is done, if what is given has to be converted first
+    for (int i = 0; i < {given}; i++) {{
         const Array *x = a->items[i];
         if (x->type != types[0] || x->dtype != types[i + 1] || !(x->flags & 1)) return 0;  // flag 1: lies in rows
     }}
-    on_arrays(T, N, a);
+    {name}(T, N, {data});
     return 1;
 }}
 """
@@ -56,23 +55,23 @@ def function(text: str) -> Callable[..., None]:
     name, arguments = HEAD.findall(text)[0]
     given = [DTYPES[kind] for kind in re.findall(r"const ([^*]+) \*", arguments)]  # they come first
     data = ", ".join(f"a->items[{i}]->data" for i in range(arguments.count("*")))
-    entry = ENTRY.format(name, data, len(given))
+    entry = ENTRY.format(name=name, data=data, given=len(given))
     found = {gemm: blas(dtype) for gemm, dtype in GEMM.items() if f"(*{gemm})" in text}
     integers = "".join(f"typedef {kind} I;\n" for kind in {kind for _, kind in found.values()})
-    made = library("\n".join([integers + text, ARRAYS + entry]))
+    made = library("\n".join([integers + HEAD.sub(r"static \g<0>", text), ARRAYS + entry]))
     try:
         for gemm, (address, _) in found.items():
             ctypes.c_void_p.in_dll(made, gemm).value = address
         types = (ctypes.c_void_p * (1 + len(given))).in_dll(made, "types")
         types[:] = [id(np.ndarray), *map(id, given)]
-        call, call_fitting, contiguous = made.on_arrays, made.on_fitting, np.ascontiguousarray
+        call = made.on_arrays
     except (AttributeError, ValueError) as error:  # some of $CC's options hide what has a name
         raise BuildError(f"the C compiler made a library without names: {error}") from None
-    call.argtypes = call_fitting.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.py_object]
-    call.restype = None
+    call.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.py_object]
 
     def called(steps: int, batch: int, *arrays: Any) -> None:
-        if not call_fitting(steps, batch, arrays):
-            call(steps, batch, (*map(contiguous, arrays, given), *arrays[len(given) :]))
+        if not call(steps, batch, arrays):
+            fitting = (np.asarray(x).astype(dtype, order="C") for x, dtype in zip(arrays, given, strict=False))
+            call(steps, batch, (*fitting, *arrays[len(given) :]))
 
     return called
