@@ -1,17 +1,21 @@
 """Memory that a pass has freed stays with the process, unless the user has said otherwise."""
 
+import ctypes
 import os
 import platform
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+
+from tinygrad_rnn import memory
 
 FAULTS = """
 import resource, numpy as np, tinygrad_rnn
 for _ in range(3):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    blocks = [np.ones(n, np.float32) for n in [1 << 14] * 1000 + [1 << 24]]  # 64 MB in small ones, and 64 MB in one
+    blocks = [np.ones(n, np.float32) for n in [1 << 14] * 1000 + [1 << 22]]  # 64 MB in small ones, and 16 MB in one
     del blocks
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(faults)
@@ -25,3 +29,22 @@ def test_freed_memory_is_kept_for_the_next_pass(variables: dict[str, str], again
     env = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))} | variables
     done = subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, check=True)
     assert (int(done.stdout) > 5000) is again
+
+
+@pytest.mark.parametrize("most", [1 << 30, 1 << 26, 0])
+def test_a_library_that_refuses_large_blocks_is_asked_for_smaller_ones(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """glibc raises the limit of 128 KB by itself, but no more once it has been told another of its limits."""
+    limits = {memory.M_MMAP_THRESHOLD: 1 << 17}
+
+    def mallopt(what: int, size: int) -> int:
+        if what == memory.M_MMAP_THRESHOLD and size > most:
+            return 0
+        limits[what] = size
+        return 1
+
+    for name in memory.USERS_OWN:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: SimpleNamespace(mallopt=mallopt))
+    memory.keep_freed()
+    kept = {memory.M_TRIM_THRESHOLD: 1 << 29} if most else {}
+    assert limits == {memory.M_MMAP_THRESHOLD: {1 << 30: 1 << 27, 1 << 26: 1 << 25, 0: 1 << 17}[most], **kept}

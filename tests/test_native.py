@@ -582,6 +582,16 @@ def test_what_c_is_given_is_converted_if_need_be(given):
     np.testing.assert_array_equal(out, given)
 
 
+def test_what_c_is_given_is_aligned():
+    """Else it is undefined what C does, although many processors do not mind."""
+    [remainder] = functions(COPY.replace("a[i]", "(long) &a[i] % sizeof *a"))
+    odd = np.zeros(49, np.uint8)[1:].view("f8")
+    assert odd.flags.c_contiguous
+    out = np.ones(6)
+    remainder(1, 6, odd, out)
+    assert not out.any()
+
+
 def test_results_stay_after_the_next_calls(layer, x):
     compiled = tg.compile(layer, target="c")
     leaf = tg.Tensor(x, requires_grad=True)

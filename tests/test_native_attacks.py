@@ -6,8 +6,9 @@ from conftest import needs_compiler
 from test_compile_cells import Written, agree, states
 
 import tinygrad_rnn as tg
-from tinygrad_rnn import nn
+from tinygrad_rnn import nn, ops
 from tinygrad_rnn.compiler.trace import CompileError
+from tinygrad_rnn.tensor import apply
 
 pytestmark = needs_compiler
 
@@ -107,6 +108,15 @@ def test_a_gradient_that_is_zero_at_every_step():
     in_c(lambda c, x, h: np.tanh((np.concatenate([h @ c.square, h + c.p], axis=1) + c.z(x, h))[:, :2]))
 
 
+@pytest.mark.parametrize("target", ["c", "numpy"])
+def test_gradients_of_x_from_both_directions_that_are_the_same_at_every_step(target):
+    def unused(c, x, h):
+        return np.concatenate([np.tanh(h), c.own(x)], axis=1)[:, :2]
+
+    layer = nn.Recurrent(lambda features: Written(unused), 3, bidirectional=True)
+    agree(layer, np.ones((4, 5, 3)), compiled=tg.compile(layer, target=target))
+
+
 def test_names_that_compilers_know():
     """Of what is recorded."""
     names = ("linux", "unix", "asm", "typeof")
@@ -143,3 +153,11 @@ def test_products_are_rounded_before_they_are_added():
         return np.where(h * h - same * same >= 0, 1.0, -1.0) * c.n(x, h)
 
     in_c(signs)
+
+
+@pytest.mark.parametrize("added", [lambda c: 3.0, lambda c: c.scalar, lambda c: c.p], ids=["number", "scalar", "bias"])
+def test_the_mean_of_what_has_none_and_something_shorter(added):
+    def norm(z):
+        return apply(ops.RMS_NORM, apply(ops.CENTRE, z, axis=(-1,)), axis=(-1,), eps=0.1)
+
+    in_c(lambda c, x, h: np.tanh(norm(added(c) - norm(h + c.own(x))) * h))

@@ -105,10 +105,11 @@ def walk(
         if watch is not None:
             watch.arrived(g, node)
         if op is None or node in targets:
-            if create_graph and g.op is None:  # a leaf could be edited, and may be the gradient of another node as well
-                g = g.astype(data.dtype)
-            own = create_graph or (node in ours and g.flags.c_contiguous)
-            found[node] = g if own else np.array(g, order="C")
+            if create_graph:  # a leaf could be edited, and may be the gradient of another node as well
+                found[node] = g = g.astype(data.dtype) if g.op is None else g
+            else:
+                own = node in ours and g.flags.c_contiguous
+                found[node] = np.asarray(g) if own else np.array(g, order="C")  # asarray: sums may be NumPy's numbers
             if op is None or not through:
                 continue
 

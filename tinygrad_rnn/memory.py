@@ -8,7 +8,8 @@ import ctypes
 import os
 from contextlib import suppress
 
-KEPT, BLOCK = 1 << 29, 1 << 27  # bytes: so much is kept, and of blocks up to this size
+KEPT = 1 << 29  # bytes
+BLOCKS = 1 << 27, 1 << 25  # of blocks up to this size, or to that where this is refused: glibc 2.31 takes no more
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 USERS_OWN = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}  # in the environment: then it is theirs
 
@@ -17,6 +18,5 @@ def keep_freed() -> None:
     """Have the process keep up to half a gigabyte that was freed."""
     with suppress(AttributeError, OSError, TypeError):  # another C library
         mallopt = ctypes.CDLL(None).mallopt
-        if not USERS_OWN & os.environ.keys():
+        if not USERS_OWN & os.environ.keys() and any(mallopt(M_MMAP_THRESHOLD, size) for size in BLOCKS):
             mallopt(M_TRIM_THRESHOLD, KEPT)
-            mallopt(M_MMAP_THRESHOLD, BLOCK)

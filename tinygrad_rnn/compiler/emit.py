@@ -126,7 +126,7 @@ class Emitter(AtOnce):
             memory = place.buffer if place else node
             own = node in self.scope.own and node.op not in VIEWS if place is None else place.buffer.node is node
             if node is self.rolled.dx and node.rank == CONSTANT:
-                text = self.over_time(node)
+                text, own = self.over_time(node), False
             texts.append(text if own and memory not in given else f"{text}.copy()")
             given.add(memory)
         return texts

@@ -27,7 +27,7 @@ void *types[{given} + 1];  // of an array, and of the elements of those that are
 int on_arrays(long T, long N, const Arrays *a) {{  // 0, and nothing is done, if what is given has to be converted first
     for (int i = 0; i < {given}; i++) {{
         const Array *x = a->items[i];
-        if (x->type != types[0] || x->dtype != types[i + 1] || !(x->flags & 1)) return 0;  // flag 1: lies in rows
+        if (x->type != types[0] || x->dtype != types[i + 1] || ~x->flags & 0x101) return 0;  // lies in rows, aligned
     }}
     {name}(T, N, {data});
     return 1;
