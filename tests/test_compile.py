@@ -18,6 +18,7 @@ from test_compile_cells import E, N, T, Written, agree, results
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
+from tinygrad_rnn.compiler import self_check, trace
 from tinygrad_rnn.nn.module import Module
 
 pytestmark = [
@@ -629,6 +630,25 @@ def test_a_refusal_leaves_nothing_behind(x):
             tg.compile(layer)(x)
     assert nn.init.generator.random() == expected
     agree(lstm(), x)
+
+
+@pytest.mark.parametrize("once", ["traced", "compared"])
+def test_numbers_that_another_thread_draws_meanwhile(x, once, monkeypatch):
+    """They stay drawn, and are no reason to refuse the step."""
+    module = {"traced": trace, "compared": self_check}[once]
+    original, drawn = getattr(module, once), []
+
+    def meanwhile(*args):
+        drawn[:] = drawn or [nn.init.generator.random()]
+        return original(*args)
+
+    layer = lstm()
+    tg.manual_seed(0)
+    expected = nn.init.generator.random(2)
+    tg.manual_seed(0)
+    monkeypatch.setattr(module, once, meanwhile)
+    tg.compile(layer)(x)
+    assert [*drawn, nn.init.generator.random()] == [*expected]
 
 
 # -- anomalies, pictures, text ------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import os
 from contextlib import suppress
 
 KEPT = 1 << 29  # bytes
-BLOCKS = 1 << 27, 1 << 25  # of blocks up to this size, or to that where this is refused: glibc 2.31 takes no more
+BLOCKS = 1 << 27, 1 << 25  # of blocks up to this size, or to that where this is refused, as by older versions
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 USERS_OWN = {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"}  # in the environment: then it is theirs
 

@@ -68,13 +68,15 @@ def no_less_exact(program: Rolling, pairs: Pairs, eps: float) -> bool:
 
 def compared_aside(program: Rolling) -> Pairs:
     """What `compared` gives; whoever watches is not told, and random numbers are drawn as if it had not been."""
-    before, token = generator.bit_generator.state, current_scope.set(Scope())
+    before = generator.bit_generator.state if set(program.extra_names) - {"real"} else None  # it has masks to draw
+    token = current_scope.set(Scope())
     try:
         with np.errstate(all="ignore"):
             return compared(program, before)
     finally:
         current_scope.reset(token)
-        generator.bit_generator.state = before
+        if before is not None:  # else only other threads have drawn
+            generator.bit_generator.state = before
 
 
 def compared(program: Rolling, random_state: Any) -> Pairs:
@@ -96,7 +98,8 @@ def compared(program: Rolling, random_state: Any) -> Pairs:
     recorded = recorder.stacked(batch, 0).values() if recorder else ()
     values = [stack(ys[::turn]), *recorded, *(stack([h]) for h in members(final))]
 
-    generator.bit_generator.state = random_state  # the same masks
+    if random_state is not None:
+        generator.bit_generator.state = random_state  # the same masks
     inputs, extras = [x, *state, *program.externals], program.extras(STEPS, layer, ends)
     box: Any = program.run(*(i._data for i in inputs), extras=extras)
     pairs = [("the values", v._data, found) for v, found in zip(values, box[()][0], strict=True)]

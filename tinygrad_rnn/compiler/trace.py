@@ -30,6 +30,7 @@ class CompileError(TypeError):
 
 
 LOOKS = {np.argwhere, np.array2string, np.array_repr, np.array_str, np.count_nonzero, np.flatnonzero, np.nonzero}
+TRIES = 10  # to run a step in which no random numbers are drawn
 
 
 def depends(what: str) -> NoReturn:
@@ -253,26 +254,37 @@ class Step(NamedTuple):
 
 
 def trace(layer: Any, cell: Module, wanted: Wanted) -> Step:
-    """Run one step and its gradient under a tape."""
+    """Run one step and its gradient under a tape. If random numbers are drawn meanwhile, it may be another thread that draws
+    them: then it runs again."""
+    first = now = generator.bit_generator.state
+    try:
+        for _ in range(TRIES):
+            before, step, now = now, trace_once(layer, cell, wanted), generator.bit_generator.state
+            if now == before:
+                return step
+        raise CompileError(
+            f"a step of {type(cell).__name__} draws random numbers, and a program would use the same ones at every step. "
+            "Use dropout=, recurrent_dropout= or zoneout= of the layer"
+        )
+    except Exception:
+        generator.bit_generator.state = first
+        raise
+
+
+def trace_once(layer: Any, cell: Module, wanted: Wanted) -> Step:
+    """A step that is run once."""
     tape = Tape(Program())
-    rng, before = np.random.default_rng(0), generator.bit_generator.state
     token = current_scope.set(Scope(step=0, watch=tape))  # type: ignore[arg-type]
     try:
         with np.errstate(all="ignore"):
-            return traced(layer, cell, wanted, tape, rng)
+            return traced(layer, cell, wanted, tape, np.random.default_rng(0))
     finally:
         current_scope.reset(token)
         tape.over()
-        if generator.bit_generator.state != before:
-            generator.bit_generator.state = before
-            raise CompileError(
-                f"a step of {type(cell).__name__} draws random numbers, and a program would use the same ones at every step. "
-                "Use dropout=, recurrent_dropout= or zoneout= of the layer"
-            )
 
 
 def traced(layer: Any, cell: Module, wanted: Wanted, tape: Tape, rng: np.random.Generator) -> Step:
-    """`trace`, where the tape is running."""
+    """`trace_once`, where the tape is running."""
 
     def given(name: str, shape: tuple[int, ...], dtype: Any, rank: int, requires_grad: bool = False) -> Tensor:
         array = rng.standard_normal(shape).astype(dtype) if np.dtype(dtype).kind == "f" else np.ones(shape, dtype)
