@@ -23,7 +23,8 @@ How it is measured: the first pass, in which programs are made and compiled, doe
 C that is compiled then and there (`compiled`), and with what an earlier process has compiled (`from the cache`). Each number
 is the median of several rounds, and each of those the median of the passes in a tenth of a second, at least three. Thread
 pools steal each other's cores, so each contestant runs in processes of its own, while no other does; they take turns, so that
-a slow minute is slow for all. All of it takes three to five minutes, `--rounds 1` a third of that. A laptop on battery, a
+a slow minute is slow for all. What this package does to memory (tinygrad_rnn/memory.py) would serve the others, too: they run
+without it, as they do elsewhere. All of it takes three to five minutes, `--rounds 1` a third of that. A laptop on battery, a
 browser or a second benchmark spoils it: run it twice, and believe what comes out twice.
 """
 
@@ -444,8 +445,9 @@ def ask_worker(name: str, size: str, kinds, threads: int | None = None, clock: s
     """`work` in a process of its own; cache: the folder in which it keeps compiled code, if not the user's."""
     limits = dict.fromkeys(THREADS, str(threads)) if threads else {}
     folder = {"XDG_CACHE_HOME": cache} if cache else {}
+    malloc = {} if name in OURS else {"GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", "")}  # then memory.py changes nothing
     command = [sys.executable, __file__, "--worker", clock, "--peers", name, "--sizes", size, "--kinds", *kinds]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | limits | folder)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | limits | folder | malloc)
     if done.returncode:
         raise RuntimeError(f"speed.py: {name} failed at the size {size}; its process said:\n{done.stderr.strip()}")
     return json.loads(done.stdout)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import speed
 
+from tinygrad_rnn import memory
 from tinygrad_rnn.compiler.native.build import library
 
 KINDS = [(name, kind) for name, each in speed.CONTESTANTS.items() for kind in each.kinds if name != "unrolled"]
@@ -82,6 +84,23 @@ def test_a_worker_measures_in_a_process_of_its_own():
     found = speed.ask_worker("by-hand", "seed", ["RNN", "GRU"], threads=1)
     assert list(found) == ["RNN", "GRU"]
     assert all(1 < microseconds < 1e6 for microseconds in found.values())
+
+
+@pytest.mark.parametrize(
+    ("name", "left_alone"), [("compiled", False), ("unrolled", False), ("by-hand", True), ("jax-scan", True)]
+)
+def test_memory_of_the_others_is_what_it_is_without_this_package(name, left_alone, monkeypatch):
+    for variable in memory.USERS_OWN:
+        monkeypatch.delenv(variable, raising=False)
+    given = []
+
+    def run(command, env, **options):
+        given.append(env)
+        return subprocess.CompletedProcess(command, 0, "{}", "")
+
+    monkeypatch.setattr(speed.subprocess, "run", run)
+    speed.ask_worker(name, "seed", ["RNN"])
+    assert (not memory.USERS_OWN.isdisjoint(given[0])) is left_alone
 
 
 def test_a_worker_that_fails_says_why():
