@@ -188,6 +188,7 @@ def both_gradients(layer, x, use):
             p.grad = None
         use(call)
         found.append(np.concatenate([p.grad.data.ravel() for p in layer.parameters()]))
+    assert found[0].any()
     np.testing.assert_allclose(*found, rtol=1e-11, atol=1e-11)
 
 

@@ -114,7 +114,7 @@ def test_gradients_of_x_from_both_directions_that_are_the_same_at_every_step(tar
         return np.concatenate([np.tanh(h), c.own(x)], axis=1)[:, :2]
 
     layer = nn.Recurrent(lambda features: Written(unused), 3, bidirectional=True)
-    agree(layer, np.ones((4, 5, 3)), compiled=tg.compile(layer, target=target))
+    agree(layer, np.ones((4, 5, 3)), np.ones((2, 5, 2)), tg.compile(layer, target=target))
 
 
 def test_names_that_compilers_know():

@@ -104,13 +104,14 @@ def test_gradients_belong_to_nobody_else():
         assert seed.data.tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("f", [lambda x, s: (x * s).sum(), lambda x, s: s * s, lambda x, s: s.sum() + s])
-def test_the_gradient_of_a_number_is_an_array_that_can_be_edited(f):
+@pytest.mark.parametrize(
+    ("f", "slope"), [(lambda x, s: (x * s).sum(), 3), (lambda x, s: s * s, 1), (lambda x, s: s.sum() + s, 2)]
+)
+def test_the_gradient_of_a_number_is_an_array_that_can_be_edited(f, slope):
     s = leaf(0.5)
     f(leaf([1, 2]), s).backward()
-    expected = 0.25 * s.grad.data
     s.grad.data *= 0.25
-    assert s.grad.data == expected
+    assert s.grad.data == 0.25 * slope
 
 
 def test_what_backward_refuses():
