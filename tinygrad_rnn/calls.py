@@ -29,13 +29,9 @@ class Calls:
     def chain(self, scope: Scope) -> tuple[int, ...]:
         """The calls around a node, from the outermost to its own."""
         if id(scope) not in self._chains:
-            found, outer = [], scope
-            while outer.module is not None:
-                self.scopes.setdefault(id(outer), outer)
-                found.append(id(outer))
-                assert outer.parent is not None
-                outer = outer.parent
-            self._chains[id(scope)] = tuple(reversed(found))
+            around = {id(call): call for call in scope.calls()}
+            self.scopes |= around
+            self._chains[id(scope)] = tuple(around)
         return self._chains[id(scope)]
 
     def _enter(self, x: Tensor) -> None:

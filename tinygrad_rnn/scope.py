@@ -26,6 +26,10 @@ class Scope(NamedTuple):
     parent: Scope | None = None
     watch: Watch | None = None  # told of every value and gradient, where someone asked for that (anomaly.py)
 
+    def calls(self) -> list[Scope]:
+        """The calls of modules around this place, from the outermost to the innermost; each is the parent of the next."""
+        return [] if self.module is None or self.parent is None else [*self.parent.calls(), self]
+
 
 current_scope: ContextVar[Scope] = ContextVar("current_scope", default=Scope())  # noqa: B039 (a tuple); one per thread and task
 

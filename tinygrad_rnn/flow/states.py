@@ -90,13 +90,10 @@ class Looks:
         made = self.made(x)
         name = x.name or made.name or "state"
         name = name if name in self.constant else re.sub(r"\W*_*\d+\W*$", "", name) or name
-        modules, scope = [], made.scope
-        while scope.module is not None and scope.parent is not None:
-            modules.append(id(scope.module))
-            scope = scope.parent
-        if tuple(modules) not in self.paths:
-            self.paths[tuple(modules)] = module_path(made.scope).replace("cells.", "")
-        return self.paths[tuple(modules)], name, x.shape
+        modules = tuple(id(call.module) for call in made.scope.calls())
+        if modules not in self.paths:
+            self.paths[modules] = module_path(made.scope).replace("cells.", "")
+        return self.paths[modules], name, x.shape
 
 
 def carried(order: Sequence[Tensor], time: Timing, looks: Looks) -> set[Tensor]:

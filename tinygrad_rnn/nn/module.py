@@ -57,12 +57,12 @@ def floating(who: Module, x: Any) -> Tensor:
 def module_path(scope: Scope) -> str:
     """Where a node was made: the class of the outermost module being called, and the path from it to the innermost."""
     names: list[str] = []
-    while scope.module is not None and scope.parent is not None:
-        outer = scope.parent.module
+    outer: Module | None = None
+    for call in scope.calls():
         paths = {id(module): path for path, module in outer.named_modules()} if outer is not None else {}
-        names.append(paths.get(id(scope.module), type(scope.module).__name__))
-        scope = scope.parent
-    return ".".join(reversed(names))
+        names.append(paths.get(id(call.module), type(call.module).__name__))
+        outer = call.module
+    return ".".join(names)
 
 
 def shown(name: str, value: Any) -> bool:
