@@ -46,15 +46,14 @@ CONSTANT = {
     *numpys("rint round searchsorted sign signbit trunc zeros_like"),
 }
 
-# About the array rather than made of it: the answer is what NumPy's is.
+# About the array rather than made of it: the answer is what NumPy's is. Some need not look at its values.
+ABOUT_SHAPES = {*numpys("can_cast common_type iscomplexobj isrealobj min_scalar_type ndim result_type shape size")}
 PLAIN = {
-    *numpys("all allclose any argwhere array2string array_equal array_equiv array_repr array_str can_cast common_type"),
-    *numpys("count_nonzero flatnonzero iscomplex iscomplexobj isclose isreal isrealobj may_share_memory min_scalar_type ndim"),
-    *numpys("nonzero result_type shape shares_memory size"),
+    *ABOUT_SHAPES,
+    *numpys("all allclose any argwhere array2string array_equal array_equiv array_repr array_str count_nonzero flatnonzero"),
+    *numpys("iscomplex isclose isreal may_share_memory nonzero shares_memory"),
     *numpys("matrix_rank", np.linalg),
 }
-
-ABOUT_SHAPES = {*numpys("can_cast common_type iscomplexobj isrealobj min_scalar_type ndim result_type shape size")}
 
 # What to use instead of functions whose names do not tell.
 NEAREST = {
