@@ -147,7 +147,6 @@ def width(series: dict[int, list[Tensor]]) -> int:
 
 def timed(who: str, roots: Sequence[Tensor]) -> tuple[list[Tensor], Timing]:
     """The whole graph in order, and its time."""
-
     order = toposort(*roots)
     time = timing(order)
     if not time.step:
