@@ -10,8 +10,6 @@ from .. import ops
 from ..scope import current_scope
 from ..tensor import Tensor, apply
 
-__all__ = ["array"]
-
 
 def tensor(x: Any) -> Tensor:
     """x as a Tensor with axes to speak of, which the Python numbers in an expression have not."""
