@@ -1,4 +1,4 @@
-"""The calls of modules that made a graph, and what they tell about time."""
+"""The calls of modules that made a graph, and what they tell about time; for steps.py."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ class Calls:
             stack = stack + new
         return False
 
-    def steps_of(self, x: Tensor, step: dict[Tensor, int], latest: dict[Tensor, int], marked: dict[Tensor, int]) -> int | None:
-        """The step of the outermost call around `x` that lies within one step; asked of nodes in order of their birth."""
+    def step_of(self, x: Tensor, step: dict[Tensor, int], latest: dict[Tensor, int], marked: dict[Tensor, int]) -> int | None:
+        """The step of the outermost call around `x` that lies within one step; the rest is from `steps.flow`."""
         for call in self.chain(x.scope):
             if call not in self.step:
                 self.step[call] = self._one_step(call, step, latest, marked)

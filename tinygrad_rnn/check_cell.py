@@ -221,7 +221,7 @@ def check_memory(trial: Trial) -> str:
 
 
 def snapshot(cell: Module) -> dict[str, tuple[Any, Any]]:
-    """Every attribute of the cell and of the modules below it: a print of it, and itself, that its id be no one else's."""
+    """Every attribute of the cell and of the modules below it: its fingerprint, and itself, so that no other gets its id."""
     return {
         f"{path}.{name}" if path else name: (fingerprint(value), value)
         for path, module in cell.named_modules()

@@ -75,7 +75,7 @@ class Looks:
     def __init__(self, step: dict[Tensor, int]) -> None:
         self.step = step
         self.paths: dict[tuple[int, ...], str] = {}  # of the modules around a node, for `module_path` takes its time
-        self.constant = repeated((x.name, t) for x, t in step.items())  # a name of one step counts the steps: f"h{t}"
+        self.constant = repeated((x.name, t) for x, t in step.items())  # not names such as f"h{t}", each of one step
 
     def made(self, x: Tensor) -> Tensor:
         """A state as the cell returned it, where a layer has had its say in it since (zoneout, lengths)."""

@@ -40,7 +40,7 @@ def state_dtype(cell: Module) -> np.dtype[Any]:
 
 
 def fits(size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> bool:
-    """Whether `check_state` would let this state pass, if it is made of Tensors."""
+    """Whether a state of Tensors has the sizes it should have: a quick test. If not, `check_state` says what is wrong."""
     if not isinstance(size, tuple):
         return isinstance(state, Tensor) and state.shape == (*lead, size)
     if type(state) is not tuple or len(state) != len(size):
