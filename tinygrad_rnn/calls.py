@@ -79,7 +79,7 @@ class Calls:
         return False
 
     def step_of(self, x: Tensor, step: dict[Tensor, int], latest: dict[Tensor, int], marked: dict[Tensor, int]) -> int | None:
-        """The step of the outermost call around `x` that lies within one step; the rest is from `steps.flow`."""
+        """The step of the outermost call around `x` that lies within one step; the rest is from `steps.spread`."""
         for call in self.chain(x.scope):
             if call not in self.step:
                 self.step[call] = self._one_step(call, step, latest, marked)

@@ -17,7 +17,7 @@ from numpy.typing import DTypeLike
 from .backward import gradients, toposort
 from .nn.module import Module
 from .nn.recurrent import Recurrent
-from .nn.state import State, checked_state_size, like, members, output_size, sizes, state_dtype, zero_state
+from .nn.state import State, checked_state_size, like, members, output_of, output_size, sizes, state_dtype, zero_state
 from .ops import Array
 from .scope import no_grad
 from .tensor import Tensor
@@ -124,12 +124,6 @@ class Trial:
         return zero_state(checked_state_size(cell), (batch,), state_dtype(cell))
 
 
-def output(cell: Module, state: State) -> Tensor:
-    """What a layer takes from a step."""
-    given: Callable[[State], Tensor] = getattr(cell, "output", None) or (lambda state: members(state)[0])
-    return given(state)
-
-
 def difference(a: State, b: State) -> str | None:
     """Where two states differ by more than rounding, and by how much."""
     for i, (h, g) in enumerate(zip(members(a), members(b), strict=True)):
@@ -174,7 +168,7 @@ def check_state(trial: Trial) -> str:
 def check_output(trial: Trial) -> str:
     """The output of a step has the size that layers above are told."""
     cell, n = trial.cell(), output_size(trial.given)
-    y = output(cell, cell(*trial.arguments()))
+    y = output_of(cell, cell(*trial.arguments()))
     if not isinstance(y, Tensor) or y.shape != (BATCH, n):
         shape = getattr(y, "shape", type(y).__name__)
         width = shape[-1] if isinstance(shape, tuple) and shape else "..."
@@ -191,7 +185,7 @@ def check_dtype(trial: Trial) -> str:
     for dtype in dict.fromkeys([own, np.dtype(np.float64)]):
         cell = trial.cell(dtype)
         state = cell(*trial.arguments(dtype))
-        results = [*members(state), output(cell, state)]
+        results = [*members(state), output_of(cell, state)]
         if any(h.dtype != dtype for h in results):
             wrong = (h for h in toposort(*results) if h.op is not None and h.dtype.kind == "f" and h.dtype != dtype)
             for node in wrong:
@@ -298,7 +292,7 @@ def check_loop(trial: Trial) -> str:
         start = "left out" if state is None else "zero"
         for t, x_t in enumerate(x):
             state = cell(x_t, state)
-            if not np.allclose(output(cell, state)._data, ys._data[t], **CLOSE, equal_nan=True):
+            if not np.allclose(output_of(cell, state)._data, ys._data[t], **CLOSE, equal_nan=True):
                 raise Broken(
                     f"with the first state {start}, step {t} of a loop by hand gives another output than Recurrent, which "
                     "begins with zeros: let state=None mean zeros (Recurrent trains another beginning if you ask for "
@@ -316,12 +310,12 @@ def check_gradients(trial: Trial) -> str:
     leaves = {"x": x} | {f"state{i}": h for i, h in enumerate(members(state))}
     leaves |= {path: p for path, p in cell.named_parameters() if p.requires_grad}
     new = cell(x, state)
-    weights = [rng.uniform(0.5, 1.5, h.shape) for h in (*members(new), output(cell, new))]
+    weights = [rng.uniform(0.5, 1.5, h.shape) for h in (*members(new), output_of(cell, new))]
 
     def loss() -> Tensor:
         """All that a step returns, as one number."""
         new = cell(x, state)
-        terms = [(h * w).sum() for h, w in zip((*members(new), output(cell, new)), weights, strict=True)]
+        terms = [(h * w).sum() for h, w in zip((*members(new), output_of(cell, new)), weights, strict=True)]
         return sum(terms[1:], terms[0])
 
     whole = loss()

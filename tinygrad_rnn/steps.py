@@ -40,12 +40,12 @@ def timing(order: Sequence[Tensor]) -> Timing:
     marked = {x: t for x, t in picks.items() if x not in told and not any(y in told for y in consumers[x])}
     moving = [x for x in order if x not in origin]
     calls = Calls(order, origin)
-    step = flow(moving, told, marked, calls)
+    step = spread(moving, told, marked, calls)
     # Failing both, calls are counted.
     counted = {} if told else {x: k for x, k in calls.counted(moving).items() if x not in step}
     if counted:
         told, calls = counted, Calls(order, origin)
-        step = flow(moving, told, marked, calls)
+        step = spread(moving, told, marked, calls)
     picks |= marked
     pull(order, step, consumers, origin, fixed=[*told, *marked, *calls.home])
     step = settle(order, step, consumers, told, marked, calls, roles(order, step, origin, picks))
@@ -138,7 +138,7 @@ def unstacked(x: Tensor, step: dict[Tensor, int], in_time: dict[Tensor, bool]) -
 # -- how steps spread ---------------------------------------------------------------------------------------------------------
 
 
-def flow(order: Sequence[Tensor], told: dict[Tensor, int], marked: dict[Tensor, int], calls: Calls) -> dict[Tensor, int]:
+def spread(order: Sequence[Tensor], told: dict[Tensor, int], marked: dict[Tensor, int], calls: Calls) -> dict[Tensor, int]:
     """A step for all that follows from a marked node: that of the mark which came last, in the order of the program.
 
     `marked` gains the nodes that pick one step out of stacked results, as in `np.stack(outputs)[t]`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -64,6 +65,12 @@ def check_state(who: Module, size: int | tuple[int, ...], lead: tuple[int, ...],
         if h.shape != (*lead, n):
             index = f"[{i}]" if len(sizes) > 1 else ""
             raise ValueError(f"{type(who).__name__}: Expected hidden{index} size {(*lead, n)}, got {list(h.shape)}")
+
+
+def output_of(cell: Module, state: State) -> Tensor:
+    """What a step gives to what is above it: `cell.output(state)`, or the first member."""
+    output: Callable[[State], Tensor] | None = getattr(cell, "output", None)
+    return members(state)[0] if output is None else output(state)
 
 
 def output_size(cell: Module) -> int:
