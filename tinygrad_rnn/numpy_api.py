@@ -5,7 +5,7 @@ differentiates as it is. What cannot join raises, naming what can; it never drop
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, KeysView
+from collections.abc import Callable, Iterable, KeysView
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -24,16 +24,16 @@ def numpys(names: str, module: Any = np) -> list[Any]:
     return [getattr(module, name) for name in names.split() if hasattr(module, name)]
 
 
-def stand_ins(names: str, module: Any, ours: Any) -> dict[Any, Callable[..., Any]]:
+def stand_ins(names: Iterable[str], module: Any, ours: Any) -> dict[Any, Callable[..., Any]]:
     """Functions of ours for those of NumPy that have the same names."""
-    return {getattr(module, name): getattr(ours, name) for name in names.split() if hasattr(module, name)}
+    return {getattr(module, name): getattr(ours, name) for name in names if hasattr(module, name)}
 
 
 # A function of ours stands in for NumPy's of the same name (np.true_divide is np.divide).
 JOINS: dict[Any, Callable[..., Any]] = (
-    stand_ins(" ".join(linalg.__all__), np.linalg, linalg)
-    | stand_ins("cross matmul matrix_transpose outer tensordot vecdot", np.linalg, functions)
-    | stand_ins(" ".join(functions.__all__), np, functions)
+    stand_ins(linalg.__all__, np.linalg, linalg)
+    | stand_ins(["cross", "matmul", "matrix_transpose", "outer", "tensordot", "vecdot"], np.linalg, functions)
+    | stand_ins(functions.__all__, np, functions)
     | {np.amax: functions.max, np.amin: functions.min, np.fabs: functions.abs}
     | dict.fromkeys(numpys("conjugate copy real real_if_close"), functions.positive)
 )
