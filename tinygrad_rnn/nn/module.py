@@ -65,11 +65,6 @@ def module_path(scope: Scope) -> str:
     return ".".join(names)
 
 
-def shown(name: str, value: Any) -> bool:
-    """Does a repr name this attribute?"""
-    return isinstance(value, int | float | str) and not name.startswith("_")
-
-
 class Module:
     """Base of all layers, cells and models: set parameters and submodules as attributes, write `forward`, call the module.
 
@@ -208,7 +203,8 @@ class Module:
         return self.train(False)
 
     def __repr__(self) -> str:
-        settings = [f"{k}={v!r}" for k, v in vars(self).items() if k != "training" and shown(k, v)]
+        shown = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str) and not k.startswith("_")}
+        settings = [f"{k}={v!r}" for k, v in shown.items() if k != "training"]
         settings += [f"{name}{list(child.shape)}" for name, child in self.named_children() if isinstance(child, Tensor)]
         lines = [
             f"  ({self.child_path(name)}): " + repr(child).replace("\n", "\n  ")
