@@ -1,5 +1,6 @@
-"""What the whole session shares: a folder for what is compiled, and the target that tg.compile has."""
+"""What tests share: a folder for what is compiled, the target that tg.compile has, and a run without the garbage collector."""
 
+import gc
 import threading
 from contextlib import suppress
 from functools import partial
@@ -43,3 +44,12 @@ def target(request, monkeypatch):
     name = getattr(request, "param", "numpy")
     monkeypatch.setattr(tg, "compile", partial(tg.compile, target=name))
     return name
+
+
+@pytest.fixture
+def no_gc():
+    """What is freed is freed by reference counts alone."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()

@@ -13,7 +13,6 @@ from tinygrad_rnn.gradcheck import gradcheck
 from tinygrad_rnn.nn.init import generator
 
 KINDS = {"RNN": nn.RNN, "LSTM": nn.LSTM, "GRU": nn.GRU}
-F = nn.functional
 
 
 def leaf(array):

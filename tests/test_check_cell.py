@@ -7,8 +7,7 @@ import pytest
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.cell_checks import CHECKS
-from tinygrad_rnn.check_cell import CellError, check_cell
+from tinygrad_rnn.check_cell import CHECKS, CellError, check_cell
 
 F, H = 3, 4
 

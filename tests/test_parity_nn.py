@@ -30,10 +30,6 @@ def both(array):
     return tg.Tensor(array, requires_grad=True, dtype=np.float64), torch.tensor(array, requires_grad=True, dtype=torch.float64)
 
 
-def members(state):
-    return state if isinstance(state, tuple) else (state,)
-
-
 def same(ours, theirs, what=""):
     np.testing.assert_allclose(ours.data, theirs.detach().numpy(), **TOLERANCE, err_msg=what)
 

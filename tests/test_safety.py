@@ -23,7 +23,6 @@ from tinygrad_rnn.scope import Scope, current_scope
 from tinygrad_rnn.tensor import Tensor
 
 STALE = r"modified by an in-place operation: .* read by .* is at version .* Call backward\(\) before you change it"
-DROPPED = r"requires grad, and a plain array would lose it. Write .numpy\(\)"
 
 
 def leaf(data, name=None):
@@ -866,14 +865,6 @@ def small_steps(count):
         tg.grad(lambda v: (v * v * w).sum())(np.ones((2, 2)))
         w.data -= 1e-3 * w.grad.data
     w.grad = None
-
-
-@pytest.fixture
-def no_gc():
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def growth(step, times):

@@ -3,7 +3,6 @@
 import asyncio
 import copy
 import ctypes
-import gc
 import threading
 import tracemalloc
 import weakref
@@ -601,14 +600,6 @@ def test_a_tensor_cannot_be_assigned_to():
 
 
 # -- memory and depth --------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def no_gc():
-    gc.collect()
-    gc.disable()
-    yield
-    gc.enable()
 
 
 def step(w, x):

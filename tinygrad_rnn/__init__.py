@@ -1,10 +1,10 @@
 """tinygrad_rnn: write the forward equations of a recurrent cell; get everything else.
 
-Read the source in this order: ops/ (every op and its derivative), tensor.py (the graph), backward.py (the way back
-through it), operators.py, methods.py and functions/ (what people call), numpy_api.py (how NumPy's own functions join),
-transforms.py, nn/module.py, nn/cells.py, nn/zoo.py, nn/recurrent.py (the one loop over time), optim/sgd.py,
-gradcheck.py and check_cell.py (how we know that it is right), steps.py (which time step a node belongs to), flow/ (what
-flows back through time), viz/ (how it looks), compiler/ (from one step to a program that runs over time).
+Read the source in this order: ops/ (every op and its derivative), scope.py (where an op runs), tensor.py (the graph),
+backward.py (the way back through it), operators.py, methods.py and functions/ (what people call), numpy_api.py (how NumPy's
+own functions join), transforms.py, nn/module.py, nn/cells.py, nn/zoo.py, nn/recurrent.py (the one loop over time),
+optim/sgd.py, gradcheck.py and check_cell.py (how we know that it is right), steps.py (which time step a node belongs to),
+flow/ (what flows back through time), viz/ (how it looks), compiler/ (from one step to a program that runs over time).
 """
 
 from importlib import import_module as _import_module  # noqa: I001

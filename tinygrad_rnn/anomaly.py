@@ -19,7 +19,7 @@ from . import nn
 from .backward import toposort
 from .nn.module import module_path
 from .ops import Op
-from .scope import current_scope
+from .scope import Watch, current_scope
 from .steps import timing
 from .tensor import Tensor
 
@@ -32,7 +32,7 @@ class AnomalyError(FloatingPointError):
     """A value or a gradient is not finite."""
 
 
-class Watch:
+class Detector(Watch):
     """What is told of every value and gradient while `detect_anomaly()` is on."""
 
     def __init__(self) -> None:
@@ -41,7 +41,7 @@ class Watch:
         self.node: Tensor | None = None  # the node in it whose rules are running,
         self.norms: dict[Tensor, float] = {}  # and how large the gradients are that have arrived
 
-    def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...], params: Mapping[str, Any]) -> None:
+    def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> None:
         """An op has made a node."""
         if self.node is not None:  # in a walk that makes a graph; `gradient` looks at what comes out of it
             self.lines[node] = f"{self.line(self.node)}, for the gradient of {self.node.op and self.node.op.name}"
@@ -50,12 +50,6 @@ class Watch:
         if not finite(node):
             place, near = self.place(node, op, toposort(node))
             raise AnomalyError(f"the forward pass made {wrong(node)}: {place}. {origins(inputs)}{near}")
-
-    def constant(self, *made: Any) -> None:
-        """A Tensor without history was made: what reads it will tell."""
-
-    def looked(self, function: Any) -> None:
-        """A function has looked at values, which makes none."""
 
     @contextmanager
     def walking(self, order: Sequence[Tensor]) -> Iterator[None]:
@@ -87,7 +81,6 @@ class Watch:
 
     def place(self, node: Tensor, op: Op, order: Sequence[Tensor]) -> tuple[str, str]:
         """Where a node was made, and what its like were at the time steps around it; `order` is the graph it is part of."""
-
         time = timing(order)
         step = time.step.get(node, node.scope.step)
         alike = {time.step[x]: x for x in order if x in time.role and time.role[x] == time.role.get(node)}
@@ -116,7 +109,7 @@ def detect_anomaly() -> Iterator[None]:
     in the block as well.
     """
     scope = current_scope.get()
-    token = current_scope.set(scope._replace(watch=scope.watch or Watch()))
+    token = current_scope.set(scope._replace(watch=scope.watch or Detector()))
     try:
         with np.errstate(all="ignore"):
             yield

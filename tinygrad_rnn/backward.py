@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .ops import Together, fit
-from .scope import current_scope, recording
+from .scope import Watch, current_scope, recording
 
 if TYPE_CHECKING:
-    from .anomaly import Watch
     from .tensor import Tensor
 
 NOTHING = nullcontext()

@@ -1,4 +1,4 @@
-"""The calls of modules that made a graph, and what they tell about time."""
+"""The calls of modules that made a graph, and what they tell about time; for steps.py."""
 
 from __future__ import annotations
 
@@ -29,13 +29,9 @@ class Calls:
     def chain(self, scope: Scope) -> tuple[int, ...]:
         """The calls around a node, from the outermost to its own."""
         if id(scope) not in self._chains:
-            found, outer = [], scope
-            while outer.module is not None:
-                self.scopes.setdefault(id(outer), outer)
-                found.append(id(outer))
-                assert outer.parent is not None
-                outer = outer.parent
-            self._chains[id(scope)] = tuple(reversed(found))
+            around = {id(call): call for call in scope.calls()}
+            self.scopes |= around
+            self._chains[id(scope)] = tuple(around)
         return self._chains[id(scope)]
 
     def _enter(self, x: Tensor) -> None:
@@ -82,8 +78,8 @@ class Calls:
             stack = stack + new
         return False
 
-    def steps_of(self, x: Tensor, step: dict[Tensor, int], latest: dict[Tensor, int], marked: dict[Tensor, int]) -> int | None:
-        """The step of the outermost call around `x` that lies within one step; asked of nodes in order of their birth."""
+    def step_of(self, x: Tensor, step: dict[Tensor, int], latest: dict[Tensor, int], marked: dict[Tensor, int]) -> int | None:
+        """The step of the outermost call around `x` that lies within one step; the rest is from `steps.spread`."""
         for call in self.chain(x.scope):
             if call not in self.step:
                 self.step[call] = self._one_step(call, step, latest, marked)

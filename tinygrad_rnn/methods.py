@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from . import ops
-from .ops import Array
+from .ops import Array, normal
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -192,13 +192,6 @@ def through(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Tensor:
 def unpacked(args: tuple[Any, ...]) -> tuple[Any, ...]:
     """The numbers of f(2, 3), or of f((2, 3))."""
     return tuple(args[0]) if len(args) == 1 and hasattr(args[0], "__len__") else args
-
-
-def normal(axis: int, ndim: int) -> int:
-    """An axis counted from the front."""
-    if not -ndim <= axis < ndim:
-        raise np.exceptions.AxisError(axis, ndim)
-    return axis % ndim
 
 
 def limit(dtype: np.dtype[Any], which: str) -> Any:

@@ -5,7 +5,7 @@ differentiates as it is. What cannot join raises, naming what can; it never drop
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, KeysView
+from collections.abc import Callable, Iterable, KeysView
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -24,16 +24,16 @@ def numpys(names: str, module: Any = np) -> list[Any]:
     return [getattr(module, name) for name in names.split() if hasattr(module, name)]
 
 
-def stand_ins(names: str, module: Any, ours: Any) -> dict[Any, Callable[..., Any]]:
+def stand_ins(names: Iterable[str], module: Any, ours: Any) -> dict[Any, Callable[..., Any]]:
     """Functions of ours for those of NumPy that have the same names."""
-    return {getattr(module, name): getattr(ours, name) for name in names.split() if hasattr(module, name)}
+    return {getattr(module, name): getattr(ours, name) for name in names if hasattr(module, name)}
 
 
 # A function of ours stands in for NumPy's of the same name (np.true_divide is np.divide).
 JOINS: dict[Any, Callable[..., Any]] = (
-    stand_ins(" ".join(linalg.__all__), np.linalg, linalg)
-    | stand_ins("cross matmul matrix_transpose outer tensordot vecdot", np.linalg, functions)
-    | stand_ins(" ".join(functions.__all__), np, functions)
+    stand_ins(linalg.__all__, np.linalg, linalg)
+    | stand_ins(["cross", "matmul", "matrix_transpose", "outer", "tensordot", "vecdot"], np.linalg, functions)
+    | stand_ins(functions.__all__, np, functions)
     | {np.amax: functions.max, np.amin: functions.min, np.fabs: functions.abs}
     | dict.fromkeys(numpys("conjugate copy real real_if_close"), functions.positive)
 )
@@ -46,15 +46,14 @@ CONSTANT = {
     *numpys("rint round searchsorted sign signbit trunc zeros_like"),
 }
 
-# About the array rather than made of it: the answer is what NumPy's is.
+# About the array rather than made of it: the answer is what NumPy's is. Some need not look at its values.
+ABOUT_SHAPES = {*numpys("can_cast common_type iscomplexobj isrealobj min_scalar_type ndim result_type shape size")}
 PLAIN = {
-    *numpys("all allclose any argwhere array2string array_equal array_equiv array_repr array_str can_cast common_type"),
-    *numpys("count_nonzero flatnonzero iscomplex iscomplexobj isclose isreal isrealobj may_share_memory min_scalar_type ndim"),
-    *numpys("nonzero result_type shape shares_memory size"),
+    *ABOUT_SHAPES,
+    *numpys("all allclose any argwhere array2string array_equal array_equiv array_repr array_str count_nonzero flatnonzero"),
+    *numpys("iscomplex isclose isreal may_share_memory nonzero shares_memory"),
     *numpys("matrix_rank", np.linalg),
 }
-
-ABOUT_SHAPES = {*numpys("can_cast common_type iscomplexobj isrealobj min_scalar_type ndim result_type shape size")}
 
 # What to use instead of functions whose names do not tell.
 NEAREST = {

@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from .anomaly import Watch
     from .nn.module import Module
+    from .ops import Op
+    from .tensor import Tensor
 
 # Inputs are born before outputs, so order of birth is a topological order; and a leaf that was written to after the birth of a
 # node that read it is stale.
 tick = itertools.count(1).__next__
+
+
+class Watch:
+    """Whoever stands in a scope as its `watch` is told what happens there. A subclass does something about it."""
+
+    def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> None:
+        """An op has made a node."""
+
+    def constant(self, node: Tensor, function: Any, inputs: Sequence[Any], kwargs: dict[str, Any]) -> None:
+        """A function of NumPy that has no derivative has made a Tensor without history."""
+
+    def looked(self, function: Any) -> None:
+        """A function of NumPy has looked at values, and made none."""
+
+    def walking(self, order: Sequence[Tensor]) -> AbstractContextManager[None]:
+        """The block in which a graph is walked back."""
+        return nullcontext()
+
+    def arrived(self, g: Any, node: Tensor) -> None:
+        """All of a node's gradient has arrived, and its rules are next."""
+
+    def gradient(self, share: Any, x: Tensor, node: Tensor) -> None:
+        """The rule of a node has given one of its inputs its share."""
 
 
 class Scope(NamedTuple):
@@ -24,7 +48,11 @@ class Scope(NamedTuple):
     module: Module | None = None
     step: int | None = None
     parent: Scope | None = None
-    watch: Watch | None = None  # told of every value and gradient, where someone asked for that (anomaly.py)
+    watch: Watch | None = None  # where someone asked to be told of every value and gradient
+
+    def calls(self) -> list[Scope]:
+        """The calls of modules around this place, from the outermost to the innermost; each is the parent of the next."""
+        return [] if self.module is None or self.parent is None else [*self.parent.calls(), self]
 
 
 current_scope: ContextVar[Scope] = ContextVar("current_scope", default=Scope())  # noqa: B039 (a tuple); one per thread and task

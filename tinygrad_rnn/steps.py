@@ -35,15 +35,17 @@ def timing(order: Sequence[Tensor]) -> Timing:
     """Tell the time of every node; `order` is a topological order of the whole graph."""
     consumers, picks = uses(order), indices(order)
     origin = sources(order, picks)
+    # Two kinds of nodes whose step is known from the start: a layer tells it, or an index into a sequence marks it.
     told = {x: x.scope.step for x in order if x.scope.step is not None and x.op is not None and x not in origin}
     marked = {x: t for x, t in picks.items() if x not in told and not any(y in told for y in consumers[x])}
     moving = [x for x in order if x not in origin]
     calls = Calls(order, origin)
-    step = flow(moving, told, marked, calls)
+    step = spread(moving, told, marked, calls)
+    # Failing both, calls are counted.
     counted = {} if told else {x: k for x, k in calls.counted(moving).items() if x not in step}
     if counted:
         told, calls = counted, Calls(order, origin)
-        step = flow(moving, told, marked, calls)
+        step = spread(moving, told, marked, calls)
     picks |= marked
     pull(order, step, consumers, origin, fixed=[*told, *marked, *calls.home])
     step = settle(order, step, consumers, told, marked, calls, roles(order, step, origin, picks))
@@ -136,7 +138,7 @@ def unstacked(x: Tensor, step: dict[Tensor, int], in_time: dict[Tensor, bool]) -
 # -- how steps spread ---------------------------------------------------------------------------------------------------------
 
 
-def flow(order: Sequence[Tensor], told: dict[Tensor, int], marked: dict[Tensor, int], calls: Calls) -> dict[Tensor, int]:
+def spread(order: Sequence[Tensor], told: dict[Tensor, int], marked: dict[Tensor, int], calls: Calls) -> dict[Tensor, int]:
     """A step for all that follows from a marked node: that of the mark which came last, in the order of the program.
 
     `marked` gains the nodes that pick one step out of stacked results, as in `np.stack(outputs)[t]`.
@@ -152,7 +154,7 @@ def flow(order: Sequence[Tensor], told: dict[Tensor, int], marked: dict[Tensor, 
         if again is not None:
             marked[x] = again
         t = told.get(x, marked.get(x))
-        t = calls.steps_of(x, step, latest, marked) if t is None else t
+        t = calls.step_of(x, step, latest, marked) if t is None else t
         fresh = [marked[y] for y in x.inputs if y in marked]
         if t is None and fresh:
             t = max(fresh)

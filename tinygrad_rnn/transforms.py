@@ -109,7 +109,7 @@ def pull(outs: Sequence[Tensor], seeds: Sequence[Tensor], variables: Sequence[Te
 
 
 def release(results: Any, outer: bool, own: Sequence[Tensor] = ()) -> Any:
-    """The results as the caller gets them: with a graph for what is outside alone, where our own variables are constants."""
+    """The results for the caller. If `outer`, they keep their graph, in which our own variables are constants from now on."""
     for x in own:
         if x.op is None:
             x.requires_grad = False

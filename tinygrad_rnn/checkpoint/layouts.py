@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from ..nn.gates import GATE_NAMES
+from ..nn.cells import GRUCell, LSTMCell, RNNCell
 from ..ops import Array
 
 
@@ -25,12 +25,10 @@ class Order(NamedTuple):
 
 
 ORDERS = {
-    "RNN": Order(GATE_NAMES["RNNCell"], onnx="h", keras="h"),
-    "LSTM": Order(GATE_NAMES["LSTMCell"], onnx="iofg", keras="ifgo"),  # both call the candidate g "c"
-    "GRU": Order(GATE_NAMES["GRUCell"], onnx="zrn", keras="zrn"),  # both call the candidate n "h"
+    "RNN": Order(RNNCell.gate_names, onnx="h", keras="h"),
+    "LSTM": Order(LSTMCell.gate_names, onnx="iofg", keras="ifgo"),  # both call the candidate g "c"
+    "GRU": Order(GRUCell.gate_names, onnx="zrn", keras="zrn"),  # both call the candidate n "h"
 }
-
-
 PEEPHOLES = "iof"  # the order of ONNX
 
 

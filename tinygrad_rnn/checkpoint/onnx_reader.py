@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from ..functions import relu, sigmoid, tanh
 from ..nn.layers import Embedding, Linear
 from ..nn.recurrent import GRU, LSTM, RNN, Recurrent
 from ..nn.zoo import PeepholeLSTMCell, ResetBeforeGRUCell
@@ -16,10 +15,10 @@ from ..ops import Array
 from .chain import Chain, Step
 from .files import Path
 from .layouts import from_onnx_weights
-from .onnx_writer import INPUTS, need_onnx
+from .onnx_writer import FUNCTIONS, INPUTS, need_onnx
 from .safetensors import CheckpointError
 
-FUNCTIONS = {"Tanh": tanh, "Sigmoid": sigmoid, "Relu": relu}
+ACTIVATIONS = {name: function for function, name in FUNCTIONS.items()}
 LAYERS: dict[str, Any] = {"RNN": RNN, "LSTM": LSTM, "GRU": GRU}
 GATED = {"LSTM": ["Sigmoid", "Tanh", "Tanh"], "GRU": ["Sigmoid", "Tanh"]}
 
@@ -112,12 +111,12 @@ class Reader:
         }  # fmt: skip
         if self.directions and node.op_type not in ("Squeeze", "Transpose", "Reshape", "Identity"):
             raise refusal(node, "it gets an axis for directions, expected a Squeeze, or a Transpose and a Reshape, before it")
-        if node.op_type in FUNCTIONS:
-            self.steps.append(FUNCTIONS[node.op_type])
+        if node.op_type in ACTIVATIONS:
+            self.steps.append(ACTIVATIONS[node.op_type])
         elif node.op_type in readers:
             readers[node.op_type](node)
         elif node.op_type not in ("Identity", "Dropout"):
-            raise refusal(node, f"expected one of {', '.join([*readers, *FUNCTIONS, 'Identity', 'Dropout'])}")
+            raise refusal(node, f"expected one of {', '.join([*readers, *ACTIVATIONS, 'Identity', 'Dropout'])}")
 
     def gather(self, node: Any) -> None:
         table = self.constant(node.input[0])

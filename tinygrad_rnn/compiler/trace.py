@@ -126,7 +126,7 @@ class Tape:
             tensor.__class__ = Tensor
         self.nodes.clear()  # each knows its scope, the scope this tape, and the tape would hold them all
 
-    # What a watch is told; see anomaly.py.
+    # What a watch is told; see scope.py.
 
     def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> None:
         """An op has made a node."""

@@ -75,7 +75,7 @@ class Looks:
     def __init__(self, step: dict[Tensor, int]) -> None:
         self.step = step
         self.paths: dict[tuple[int, ...], str] = {}  # of the modules around a node, for `module_path` takes its time
-        self.constant = repeated((x.name, t) for x, t in step.items())  # a name of one step counts the steps: f"h{t}"
+        self.constant = repeated((x.name, t) for x, t in step.items())  # not names such as f"h{t}", each of one step
 
     def made(self, x: Tensor) -> Tensor:
         """A state as the cell returned it, where a layer has had its say in it since (zoneout, lengths)."""
@@ -90,13 +90,10 @@ class Looks:
         made = self.made(x)
         name = x.name or made.name or "state"
         name = name if name in self.constant else re.sub(r"\W*_*\d+\W*$", "", name) or name
-        modules, scope = [], made.scope
-        while scope.module is not None and scope.parent is not None:
-            modules.append(id(scope.module))
-            scope = scope.parent
-        if tuple(modules) not in self.paths:
-            self.paths[tuple(modules)] = module_path(made.scope).replace("cells.", "")
-        return self.paths[tuple(modules)], name, x.shape
+        modules = tuple(id(call.module) for call in made.scope.calls())
+        if modules not in self.paths:
+            self.paths[modules] = module_path(made.scope).replace("cells.", "")
+        return self.paths[modules], name, x.shape
 
 
 def carried(order: Sequence[Tensor], time: Timing, looks: Looks) -> set[Tensor]:
@@ -150,7 +147,6 @@ def width(series: dict[int, list[Tensor]]) -> int:
 
 def timed(who: str, roots: Sequence[Tensor]) -> tuple[list[Tensor], Timing]:
     """The whole graph in order, and its time."""
-
     order = toposort(*roots)
     time = timing(order)
     if not time.step:

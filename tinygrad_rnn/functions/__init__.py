@@ -1,6 +1,8 @@
 """The names people call. They are NumPy's, with NumPy's meaning; sigmoid, relu and logsumexp are ours.
 
 Each takes Tensors, arrays or numbers and returns a Tensor. `np.tanh(tensor)` and `tensor.sum()` end in the same ops.
+In the order convert.py, elementwise.py, shapes.py, indexing.py, reductions.py, products.py, linalg.py each file uses those
+before it alone.
 """
 
 from .convert import array  # noqa: I001

@@ -10,11 +10,9 @@ from .. import ops
 from ..scope import current_scope
 from ..tensor import Tensor, apply
 
-__all__ = ["array"]
-
 
 def tensor(x: Any) -> Tensor:
-    """x as a Tensor with axes to speak of, which the Python numbers in an expression have not."""
+    """x as a Tensor. A number becomes an array without axes, unlike in `lift`; a list may hold Tensors."""
     if isinstance(x, Tensor):
         return x
     return array(x) if holds_tensors(x) else Tensor(x)

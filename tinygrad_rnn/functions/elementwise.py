@@ -14,24 +14,24 @@ from ..tensor import Tensor, apply, lift
 from .convert import constant, plain, tensor
 
 
-def unary(row: Op, doc: str) -> Callable[[Any], Tensor]:
-    """The function of one argument that is a row of the table."""
+def unary(row: Op, doc: str, name: str = "") -> Callable[[Any], Tensor]:
+    """The function of one argument that is a row of the table; it has the row's name, or another."""
 
     def function(x: Any) -> Tensor:
         return apply(row, x)
 
-    function.__name__ = function.__qualname__ = row.name
+    function.__name__ = function.__qualname__ = name or row.name
     function.__doc__ = doc
     return function
 
 
-def binary(row: Op, doc: str) -> Callable[[Any, Any], Tensor]:
-    """The function of two arguments that is a row of the table."""
+def binary(row: Op, doc: str, name: str = "") -> Callable[[Any, Any], Tensor]:
+    """The function of two arguments that is a row of the table; it has the row's name, or another."""
 
     def function(x: Any, y: Any) -> Tensor:
         return apply(row, x, y)
 
-    function.__name__ = function.__qualname__ = row.name
+    function.__name__ = function.__qualname__ = name or row.name
     function.__doc__ = doc
     return function
 
@@ -54,6 +54,7 @@ log        = unary(ops.LOG,        "The natural logarithm.")
 log10      = unary(ops.LOG10,      "The logarithm to base 10.")
 log1p      = unary(ops.LOG1P,      "log(1 + x), exact for small x.")
 log2       = unary(ops.LOG2,       "The logarithm to base 2.")
+negative   = unary(ops.NEG,        "-x.", "negative")
 reciprocal = unary(ops.RECIPROCAL, "1 / x.")
 relu       = unary(ops.RELU,       "max(x, 0); its gradient at 0 is 0.")
 sin        = unary(ops.SIN,        "The sine of x, in radians.")
@@ -63,7 +64,9 @@ sqrt       = unary(ops.SQRT,       "The square root.")
 tan        = unary(ops.TAN,        "The tangent of x, in radians.")
 tanh       = unary(ops.TANH,       "The hyperbolic tangent.")
 
+add        = binary(ops.ADD,       "x + y.")
 arctan2    = binary(ops.ARCTAN2,   "The angle whose sine and cosine are as x to y, with the signs of both.")
+divide     = binary(ops.DIV,       "x / y.", "divide")
 fmod       = binary(ops.FMOD,      "What remains of x / y, with the sign of x.")
 hypot      = binary(ops.HYPOT,     "sqrt(x**2 + y**2), without overflow.")
 logaddexp  = binary(ops.LOGADDEXP, "log(exp(x) + exp(y)), without overflow.")
@@ -71,38 +74,15 @@ logaddexp2 = binary(ops.LOGADDEXP2, "log2(2**x + 2**y), without overflow.")
 maximum    = binary(ops.MAXIMUM,   "The larger of the two, elementwise; where they are equal each has half of the gradient.")
 minimum    = binary(ops.MINIMUM,   "The smaller of the two, elementwise; where they are equal each has half of the gradient.")
 mod        = binary(ops.MOD,       "What remains of x / y, with the sign of y: x - y * floor(x / y).")
+multiply   = binary(ops.MUL,       "x * y, elementwise.", "multiply")
 power      = binary(ops.POWER,     "x ** y.")
+subtract   = binary(ops.SUB,       "x - y.", "subtract")
 # fmt: on
 
 
 def positive(x: Any) -> Tensor:
     """x itself."""
     return tensor(x)
-
-
-def negative(x: Any) -> Tensor:
-    """-x."""
-    return apply(ops.NEG, x)
-
-
-def add(x: Any, y: Any) -> Tensor:
-    """x + y."""
-    return apply(ops.ADD, x, y)
-
-
-def subtract(x: Any, y: Any) -> Tensor:
-    """x - y."""
-    return apply(ops.SUB, x, y)
-
-
-def multiply(x: Any, y: Any) -> Tensor:
-    """x * y, elementwise."""
-    return apply(ops.MUL, x, y)
-
-
-def divide(x: Any, y: Any) -> Tensor:
-    """x / y."""
-    return apply(ops.DIV, x, y)
 
 
 def square(x: Any) -> Tensor:

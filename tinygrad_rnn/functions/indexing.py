@@ -8,18 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..methods import Axis, normal
-from ..ops import Array
+from ..methods import Axis
+from ..ops import Array, along, axes_of, normal
 from ..tensor import Tensor, apply
 from .convert import constant, plain, tensor
 from .elementwise import where
 from .shapes import moveaxis
-
-
-def at(axis: int, ndim: int, key: Any) -> tuple[Any, ...]:
-    """The index of `key` along an axis."""
-    return (*[slice(None)] * normal(axis, ndim), key)
-
 
 # -- picking -----------------------------------------------------------------------------------------------------------------
 
@@ -27,7 +21,7 @@ def at(axis: int, ndim: int, key: Any) -> tuple[Any, ...]:
 def take(x: Any, indices: Any, axis: int | None = None) -> Tensor:
     """The elements at these indices along an axis; without one, of x flattened."""
     t, key = tensor(x), np.asarray(indices.numpy() if isinstance(indices, Tensor) else plain(indices))
-    return t.ravel()[key] if axis is None else t[at(axis, t.ndim, key)]
+    return t.ravel()[key] if axis is None else t[along(normal(axis, t.ndim), key)]
 
 
 def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Tensor:
@@ -71,8 +65,7 @@ def select(condlist: Sequence[Any], choicelist: Sequence[Any], default: Any = 0)
 def flip(x: Any, axis: Axis = None) -> Tensor:
     """In reverse order along these axes, by default all."""
     t = tensor(x)
-    axes = range(t.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    turned = {normal(a, t.ndim) for a in axes}
+    turned = axes_of(t, axis)
     return t[tuple(slice(None, None, -1 if i in turned else None) for i in range(t.ndim))]
 
 

@@ -145,7 +145,7 @@ def norm(x: Any, ord: float | str | None = None, axis: Axis = None, keepdims: bo
     t = tensor(x)
     if ord is None or (ord == "fro" and t.ndim == 2):
         return euclidean(t, axis, keepdims)
-    axes = tuple(range(t.ndim)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = ops.axes_of(t, axis)
     if len(axes) == 1 and not isinstance(ord, str):
         return vector_norm(t, ord, axes[0], keepdims)
     if len(axes) != 2:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..methods import normal
+from ..ops import normal
 from ..tensor import Tensor, apply, lift
 from .convert import tensor
 from .shapes import moveaxis, stack

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..methods import Axis, normal
+from ..methods import Axis
+from ..ops import along, axes_of, normal
 from ..tensor import Tensor, apply, lift
 from .convert import constant, tensor
 from .elementwise import add, divide, exp, log, where
-from .indexing import at, diagonal, sort, take_along_axis
+from .indexing import diagonal, sort, take_along_axis
 from .shapes import broadcast_to, concatenate, moveaxis
 
 
@@ -99,11 +100,12 @@ def nanmedian(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def middle(t: Tensor, axis: Axis, n: Any, keepdims: bool) -> Tensor:
     """The median over `axis` of the n smallest elements."""
-    axes = range(t.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
-    lines = moveaxis(t, tuple(axes), tuple(range(-len(axes), 0)))
-    lines = sort(lines.reshape((*lines.shape[: t.ndim - len(axes)], -1)))
-    n = np.moveaxis(n, tuple(axes), tuple(range(-len(axes), 0))).reshape((*lines.shape[:-1], 1))
-    low, high = (take_along_axis(lines, i, -1) for i in ((n - 1) // 2, n // 2))
+    axes = axes_of(t, axis)
+    last = tuple(range(-len(axes), 0))
+    ordered = moveaxis(t, axes, last)
+    ordered = sort(ordered.reshape((*ordered.shape[: t.ndim - len(axes)], -1)))
+    n = np.moveaxis(n, axes, last).reshape((*ordered.shape[:-1], 1))
+    low, high = (take_along_axis(ordered, i, -1) for i in ((n - 1) // 2, n // 2))
     result = (low + high) / 2
     return result.reshape(np.sum(np.empty(t.shape, bool), axis=axis, keepdims=keepdims).shape)
 
@@ -187,12 +189,13 @@ def cumprod(x: Any, axis: int | None = None) -> Tensor:
 def diff(x: Any, n: int = 1, axis: int = -1, prepend: Any = None, append: Any = None) -> Tensor:
     """What each element is more than the one before it, n times over."""
     t = tensor(x)
+    at = normal(axis, t.ndim)
     ends = [None if end is None else tensor(end) for end in (prepend, append)]
-    one = tuple(1 if i == normal(axis, t.ndim) else k for i, k in enumerate(t.shape))
+    one = tuple(1 if i == at else k for i, k in enumerate(t.shape))
     before, after = (end if end is None or end.ndim else broadcast_to(end, one) for end in ends)
     t = concatenate([part for part in (before, t, after) if part is not None], axis)
     for _ in range(n):
-        t = t[at(axis, t.ndim, slice(1, None))] - t[at(axis, t.ndim, slice(None, -1))]
+        t = t[along(at, slice(1, None))] - t[along(at, slice(None, -1))]
     return t
 
 
@@ -203,13 +206,13 @@ def gradient(f: Any, *varargs: Any, axis: Axis = None) -> Any:
     several give a tuple of them.
     """
     t = tensor(f)
-    axes = range(t.ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    axes = axes_of(t, axis)
     spacings = [np.asarray(h, float) for h in varargs or (1.0,)]
     if len(spacings) == 1 and not spacings[0].ndim:
         spacings *= len(axes)
     if len(spacings) != len(axes):
         raise TypeError(f"gradient: {len(spacings)} spacings for {len(axes)} axes; expected one number, or one for each")
-    slopes = tuple(slope(t, normal(a, t.ndim), h) for a, h in zip(axes, spacings, strict=True))
+    slopes = tuple(slope(t, a, h) for a, h in zip(axes, spacings, strict=True))
     return slopes[0] if len(slopes) == 1 else slopes
 
 
@@ -221,10 +224,10 @@ def slope(t: Tensor, axis: int, h: Any) -> Tensor:
     steps = np.diff(h) if h.ndim else np.full(n - 1, h)
     steps = steps.reshape([-1 if i == axis else 1 for i in range(t.ndim)]).astype(t.dtype)
     rises = diff(t, axis=axis) / steps
-    early, late = at(axis, t.ndim, slice(None, -1)), at(axis, t.ndim, slice(1, None))
+    early, late = along(axis, slice(None, -1)), along(axis, slice(1, None))
     before, after = steps[early], steps[late]
     inside = (rises[early] * after + rises[late] * before) / (before + after)
-    return concatenate([rises[at(axis, t.ndim, slice(None, 1))], inside, rises[at(axis, t.ndim, slice(-1, None))]], axis)
+    return concatenate([rises[along(axis, slice(None, 1))], inside, rises[along(axis, slice(-1, None))]], axis)
 
 
 def trapezoid(y: Any, x: Any = None, dx: Any = 1.0, axis: int = -1) -> Tensor:

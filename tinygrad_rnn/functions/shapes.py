@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from .. import ops
-from ..methods import Axis, normal, unpacked
+from ..methods import Axis, unpacked
+from ..ops import along, normal
 from ..tensor import Tensor, apply
 from .convert import tensor
 
@@ -170,10 +171,10 @@ def roll(x: Any, shift: int | Sequence[int], axis: Axis = None) -> Tensor:
     t = tensor(x)
     if axis is None:
         return roll(t.ravel(), shift, 0).reshape(t.shape)
-    for by, along in np.broadcast(shift, axis):
-        length = t.shape[normal(int(along), t.ndim)]
+    for by, i in np.broadcast(shift, axis):
+        length = t.shape[normal(int(i), t.ndim)]
         cut = -int(by) % length if length else 0
-        t = concatenate(split(t, [cut], int(along))[::-1], int(along)) if cut else t
+        t = concatenate(split(t, [cut], int(i))[::-1], int(i)) if cut else t
     return t
 
 
@@ -200,9 +201,8 @@ def pieces(length: int, where: int | tuple[int, ...], axis: int) -> list[dict[st
         bounds = (0, *(slice(i).indices(length)[1] for i in where), length)
         if list(bounds) != sorted(bounds):
             raise ValueError(f"split: expected indices in ascending order, got {list(where)}")
-    lead = (slice(None),) * axis
     return [
-        {"key": (*lead, slice(start, stop)), "piece": i, "bounds": bounds, "axis": axis}
+        {"key": along(axis, slice(start, stop)), "piece": i, "bounds": bounds, "axis": axis}
         for i, (start, stop) in enumerate(pairwise(bounds))
     ]
 

@@ -1,4 +1,12 @@
-"""Modules: module.py (what a module is), cells.py (one step), recurrent.py (the loop over time), layers.py, functional.py."""
+"""Modules, in the order in which to read them:
+
+module.py                               what a module is
+init.py, functional.py, layers.py       random numbers; layers without time, and losses
+state.py, gates.py, cells.py, zoo.py    what a cell carries, the parts of its weights, and cells: one step
+between_steps.py, record.py             what happens to a state from step to step; what is kept of it
+recurrent.py, tbptt.py                  the loop over time; the same with a short memory for gradients
+utils.py                                clipping
+"""
 
 from . import functional, init, utils, zoo
 from .cells import GRUCell, LSTMCell, RNNCell

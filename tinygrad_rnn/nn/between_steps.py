@@ -31,7 +31,7 @@ def masked(state: State, mask: Tensor) -> State:
 
 
 def zoneout(old: State, new: State, rates: tuple[float, ...], training: bool) -> State:
-    """Zoneout (Krueger et al. 2017): each unit keeps its old value, at its member's rate; in evaluation, what is expected."""
+    """Zoneout (Krueger et al. 2017): each unit keeps its old value, at its member's rate; in evaluation, the mean of that."""
 
     def mix(h: Tensor, proposed: Tensor, rate: float) -> Tensor:
         if rate == 0:

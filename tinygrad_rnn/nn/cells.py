@@ -7,7 +7,7 @@ The job of a cell is to turn an input and the state it is in into the next state
 from __future__ import annotations
 
 from operator import index
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -19,6 +19,8 @@ from .gates import gates_of
 from .init import uniform
 from .module import Module, Parameter, floating
 from .state import check_state, fits, zero_state
+
+S = TypeVar("S")  # Tensor, or a tuple of Tensors
 
 
 class Cell(Module):
@@ -43,7 +45,7 @@ class Cell(Module):
 
     gates = property(gates_of, doc='The gates by name: `cell.gates["f"].bias_ih`; see nn/gates.py.')
 
-    def enter(self, x: Any, state: Any) -> tuple[Tensor, Any]:
+    def enter(self, x: Any, state: S | None) -> tuple[Tensor, S]:
         """The input as a Tensor, and the state: zeros if none is given; one that does not belong to the input is refused."""
         x = x if isinstance(x, Tensor) and x.dtype.kind == "f" else floating(self, x)
         shape = x.shape
@@ -54,7 +56,7 @@ class Cell(Module):
             )
         lead = shape[:-1]
         if state is None:
-            return x, zero_state(self.state_size, lead, self.weight_hh.dtype)
+            return x, zero_state(self.state_size, lead, self.weight_hh.dtype)  # type: ignore[return-value]
         if not fits(self.state_size, lead, state):
             check_state(self, self.state_size, lead, state)
         return x, state
@@ -70,6 +72,8 @@ class RNNCell(Cell):
     Call it with x (N, input_size) and h (N, hidden_size), both without N for a single sample; h is zero if left out. Returns
     the new h.
     """
+
+    gate_names = ("h",)
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, nonlinearity: str = "tanh", dtype: DTypeLike = np.float32
@@ -95,6 +99,8 @@ class LSTMCell(Cell):
     Call it with x (N, input_size) and the state (h, c), h (N, P or hidden_size) and c (N, hidden_size), all without N for a
     single sample; zeros if left out. Returns the new (h, c).
     """
+
+    gate_names = ("i", "f", "g", "o")
 
     def __init__(
         self, input_size: int, hidden_size: int, bias: bool = True, dtype: DTypeLike = np.float32, proj_size: int = 0
@@ -132,11 +138,12 @@ class GRUCell(Cell):
     the new h.
     """
 
+    gate_names = ("r", "z", "n")
+
     def __init__(self, input_size: int, hidden_size: int, bias: bool = True, dtype: DTypeLike = np.float32) -> None:
         super().__init__(3, input_size, hidden_size, bias, dtype)
 
     def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
-        h: Tensor
         x, h = self.enter(x, state)
         x_r, x_z, x_n = split(linear(x, self.weight_ih, self.bias_ih), 3, axis=-1)
         h_r, h_z, h_n = split(linear(h, self.weight_hh, self.bias_hh), 3, axis=-1)

@@ -1,7 +1,7 @@
 """The gates of a cell by name: `lstm.gates["f"].bias_ih = 1.0` instead of `lstm.bias_ih_l0.data[H:2 * H] = 1.0`.
 
-A cell keeps the weights of its gates in blocks of rows, one under the other. Which block is whose is written here, once, and
-the conversions to other frameworks (checkpoint/layouts.py) go by it too.
+A cell keeps the weights of its gates in blocks of rows, one under the other. `gate_names` in its class says which block is
+whose; the conversions to other frameworks (checkpoint/layouts.py) go by it too.
 """
 
 from __future__ import annotations
@@ -13,12 +13,6 @@ from ..ops import Array
 from ..tensor import Tensor
 from .module import Module
 
-# By the name of the class, since cells.py imports this file. A cell of your own says `gate_names = ("f", "n")` in its class.
-GATE_NAMES = {
-    "RNNCell": ("h",),
-    "LSTMCell": ("i", "f", "g", "o"),  # input, forget, candidate, output
-    "GRUCell": ("r", "z", "n"),  # reset, update, candidate
-}
 CUT = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # the parameters that are cut into gates
 
 
@@ -70,9 +64,8 @@ def gates_of(module: Module) -> dict[str, Gate]:
     """The gates of a cell, or of a recurrent layer, in the order of their rows."""
     cells = vars(module).get("cells")
     cell = cells["l0"] if isinstance(cells, dict) and "l0" in cells else module
-    known = [GATE_NAMES[kind.__name__] for kind in type(cell).__mro__ if kind.__name__ in GATE_NAMES]
-    names = getattr(cell, "gate_names", None) or next(iter(known), None)
-    if names is None:
+    names = getattr(cell, "gate_names", ())
+    if not names:
         raise TypeError(
             f"{type(cell).__name__} does not say which rows of its weights belong to which gate: "
             'write gate_names = ("f", "n"), in the order of the rows, in its class'

@@ -31,16 +31,16 @@ def trainable(value: Any) -> bool:
     return isinstance(value, Parameter) or (isinstance(value, Tensor) and value.op is None and value.requires_grad)
 
 
-def members(value: Any, path: str) -> Iterator[tuple[str, Tensor | Module]]:
+def held(value: Any, path: str) -> Iterator[tuple[str, Tensor | Module]]:
     """The parameters and modules that an attribute holds, each with its path."""
     if isinstance(value, Module) or trainable(value):
         yield path, value
     elif isinstance(value, list | tuple):
         for i, item in enumerate(value):
-            yield from members(item, f"{path}.{i}")
+            yield from held(item, f"{path}.{i}")
     elif isinstance(value, dict):
         for key, item in value.items():
-            yield from members(item, f"{path}.{key}")
+            yield from held(item, f"{path}.{key}")
 
 
 def floating(who: Module, x: Any) -> Tensor:
@@ -57,17 +57,12 @@ def floating(who: Module, x: Any) -> Tensor:
 def module_path(scope: Scope) -> str:
     """Where a node was made: the class of the outermost module being called, and the path from it to the innermost."""
     names: list[str] = []
-    while scope.module is not None and scope.parent is not None:
-        outer = scope.parent.module
+    outer: Module | None = None
+    for call in scope.calls():
         paths = {id(module): path for path, module in outer.named_modules()} if outer is not None else {}
-        names.append(paths.get(id(scope.module), type(scope.module).__name__))
-        scope = scope.parent
-    return ".".join(reversed(names))
-
-
-def shown(name: str, value: Any) -> bool:
-    """Does a repr name this attribute?"""
-    return isinstance(value, int | float | str) and not name.startswith("_")
+        names.append(paths.get(id(call.module), type(call.module).__name__))
+        outer = call.module
+    return ".".join(names)
 
 
 class Module:
@@ -103,7 +98,7 @@ class Module:
                 f"{type(self).__name__}.{name}: a set has no order, so its modules and parameters could not be named, and "
                 "would not be trained: use a list or a dict"
             )
-        for path, member in [(name, value), *members(value, name)]:
+        for path, member in [(name, value), *held(value, name)]:
             if isinstance(member, Tensor) and member.op is None and member.name is None:
                 member.name = path
         object.__setattr__(self, name, value)
@@ -113,8 +108,8 @@ class Module:
     def named_children(self) -> Iterator[tuple[str, Tensor | Module]]:
         """The parameters and modules held directly by this one, in the order they were set."""
         for name, value in vars(self).items():
-            if isinstance(value, (Tensor, Module, list, tuple, dict)):  # members() takes longer to find nothing
-                yield from members(value, name)
+            if isinstance(value, (Tensor, Module, list, tuple, dict)):  # held() takes longer to find nothing
+                yield from held(value, name)
 
     def child_path(self, child: str, below: str = "") -> str:
         """The path from here to a child, or to something below it."""
@@ -208,7 +203,8 @@ class Module:
         return self.train(False)
 
     def __repr__(self) -> str:
-        settings = [f"{k}={v!r}" for k, v in vars(self).items() if k != "training" and shown(k, v)]
+        shown = {k: v for k, v in vars(self).items() if isinstance(v, int | float | str) and not k.startswith("_")}
+        settings = [f"{k}={v!r}" for k, v in shown.items() if k != "training"]
         settings += [f"{name}{list(child.shape)}" for name, child in self.named_children() if isinstance(child, Tensor)]
         lines = [
             f"  ({self.child_path(name)}): " + repr(child).replace("\n", "\n  ")

@@ -7,12 +7,12 @@ they are made, and looked through when the step is over. Where nothing is record
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from ..functions import stack
 from ..ops import Op
-from ..scope import current_scope
+from ..scope import Watch, current_scope
 from ..tensor import Tensor
 from .module import Module
 from .state import State, members
@@ -20,42 +20,18 @@ from .state import State, members
 Records = dict[str, dict[str, Tensor]]
 
 
-class Collector:
-    """The nodes made since it was last emptied. It stands in a scope as the `watch`, in front of one that is there already."""
+class Collector(Watch):
+    """The nodes made since it was last emptied. All that it is told it passes on to the watch that stood there before."""
 
-    def __init__(self, behind: Any) -> None:
+    def __init__(self, behind: Watch | None) -> None:
         self.nodes: list[Tensor] = []
-        self.behind = behind
+        behind = behind or Watch()
+        self.pass_on, self.constant, self.looked = behind.value, behind.constant, behind.looked  # type: ignore[method-assign]
+        self.walking, self.arrived, self.gradient = behind.walking, behind.arrived, behind.gradient  # type: ignore[method-assign]
 
     def value(self, node: Tensor, op: Op, inputs: tuple[Tensor, ...], params: dict[str, Any]) -> None:
-        """An op has made a node."""
         self.nodes.append(node)
-        if self.behind is not None:
-            self.behind.value(node, op, inputs, params)
-
-    def constant(self, *made: Any) -> None:
-        """A Tensor without history was made: no business of this class, nor is the rest."""
-        if self.behind is not None:
-            self.behind.constant(*made)
-
-    def looked(self, function: Any) -> None:
-        """A function has looked at values."""
-        if self.behind is not None:
-            self.behind.looked(function)
-
-    def walking(self, order: Sequence[Tensor]) -> AbstractContextManager[None]:
-        """A cell walks a graph back."""
-        return nullcontext() if self.behind is None else self.behind.walking(order)
-
-    def arrived(self, g: Any, node: Tensor) -> None:
-        """All of a node's gradient has arrived."""
-        if self.behind is not None:
-            self.behind.arrived(g, node)
-
-    def gradient(self, share: Any, x: Tensor, node: Tensor) -> None:
-        """An input's share of a gradient is known."""
-        if self.behind is not None:
-            self.behind.gradient(share, x, node)
+        self.pass_on(node, op, inputs, params)
 
 
 class Recorder:
@@ -69,8 +45,7 @@ class Recorder:
     @contextmanager
     def on(self) -> Iterator[None]:
         """Within this block, nodes are collected."""
-        watch: Any = self.collector
-        token = current_scope.set(current_scope.get()._replace(watch=watch))
+        token = current_scope.set(current_scope.get()._replace(watch=self.collector))
         try:
             yield
         finally:

@@ -27,6 +27,7 @@ from .state import (
     checked_state_size,
     like,
     members,
+    output_of,
     output_size,
     sizes,
     state_dtype,
@@ -218,7 +219,6 @@ class Recurrent(Module):
     ) -> tuple[list[Tensor], State]:  # fmt: skip
         """The loop: the outputs in the order of the times, and the last state."""
         batch = members(state)[0].shape[0]
-        output = getattr(cell, "output", None) or (lambda state: state[0] if isinstance(state, tuple) else state)
         mask = recurrent_mask(state, self.recurrent_dropout) if self.recurrent_dropout and self.training else None
         rates = self.zoneout if isinstance(self.zoneout, tuple) else (self.zoneout,) * len(members(state))
         zones = any(rates)
@@ -231,7 +231,7 @@ class Recurrent(Module):
             if ends is not None:
                 new = ends.wait(t, state, new)
             state = new
-            y: Tensor = output(state)
+            y = output_of(cell, state)
             if recorder is not None:
                 recorder.step(t, proposed, state)
             return y

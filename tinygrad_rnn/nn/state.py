@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ def state_dtype(cell: Module) -> np.dtype[Any]:
 
 
 def fits(size: int | tuple[int, ...], lead: tuple[int, ...], state: Any) -> bool:
-    """Whether `check_state` would let this state pass, if it is made of Tensors."""
+    """Whether a state of Tensors has the sizes it should have: a quick test. If not, `check_state` says what is wrong."""
     if not isinstance(size, tuple):
         return isinstance(state, Tensor) and state.shape == (*lead, size)
     if type(state) is not tuple or len(state) != len(size):
@@ -64,6 +65,12 @@ def check_state(who: Module, size: int | tuple[int, ...], lead: tuple[int, ...],
         if h.shape != (*lead, n):
             index = f"[{i}]" if len(sizes) > 1 else ""
             raise ValueError(f"{type(who).__name__}: Expected hidden{index} size {(*lead, n)}, got {list(h.shape)}")
+
+
+def output_of(cell: Module, state: State) -> Tensor:
+    """What a step gives to what is above it: `cell.output(state)`, or the first member."""
+    output: Callable[[State], Tensor] | None = getattr(cell, "output", None)
+    return members(state)[0] if output is None else output(state)
 
 
 def output_size(cell: Module) -> int:

@@ -7,6 +7,7 @@ from operator import index
 from typing import Any, NamedTuple
 
 from ..functions import concatenate
+from ..ops import along
 from ..scope import no_grad
 from ..tensor import Tensor, lift
 from ..transforms import tree_map
@@ -89,7 +90,7 @@ class Run(NamedTuple):
         return y, state
 
     def part(self, x: Tensor, begin: int, end: int) -> Tensor:
-        return x[(slice(None),) * self.axis + (slice(begin, end),)]
+        return x[along(self.axis, slice(begin, end))]
 
     def learn(
         self, span: tuple[int, int], cut: int, first: int, state: Any, loss: Callable[[Tensor, slice], Tensor]

@@ -109,10 +109,8 @@ class ForgetBiasLSTMCell(LSTMCell):
 
     def __init__(self, input_size: int, hidden_size: int, dtype: DTypeLike = np.float32, *, forget_bias: float = 1.0) -> None:
         super().__init__(input_size, hidden_size, dtype=dtype)
-        assert self.bias_ih is not None
-        assert self.bias_hh is not None
-        f = slice(hidden_size, 2 * hidden_size)
-        self.bias_ih.data[f], self.bias_hh.data[f] = forget_bias, 0
+        f = self.gates["f"]
+        f.bias_ih, f.bias_hh = forget_bias, 0
 
 
 class ResetBeforeGRUCell(Cell):
@@ -131,7 +129,6 @@ class ResetBeforeGRUCell(Cell):
         self.bias_n = Parameter(uniform((hidden_size,), bound, dtype)) if bias else None
 
     def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
-        h: Tensor
         x, h = self.enter(x, state)
         r, z = split(linear(x, self.weight_ih, self.bias()) + linear(h, self.weight_hh), 2, axis=-1)
         r = sigmoid(r).named("r")  # reset gate
@@ -156,7 +153,6 @@ class MinimalGatedCell(Cell):
         self.bias_n = Parameter(uniform((hidden_size,), bound, dtype)) if bias else None
 
     def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
-        h: Tensor
         x, h = self.enter(x, state)
         f = sigmoid(linear(x, self.weight_ih, self.bias()) + linear(h, self.weight_hh)).named("f")  # its only gate
         n = tanh(linear(x, self.weight_in, self.bias_n) + linear(f * h, self.weight_hn)).named("n")  # candidate
@@ -174,7 +170,6 @@ class IndRNNCell(Cell):
         self.weight_hh = Parameter(np.abs(uniform((hidden_size,), 1.0, dtype)))
 
     def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
-        h: Tensor
         x, h = self.enter(x, state)
         return relu(linear(x, self.weight_ih, self.bias()) + self.weight_hh * h).named("h")
 
@@ -191,7 +186,6 @@ class JANETCell(Cell):
         super().__init__(2, input_size, hidden_size, bias, dtype)
 
     def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
-        h: Tensor
         x, h = self.enter(x, state)
         s, g = split(linear(x, self.weight_ih, self.bias()) + linear(h, self.weight_hh), 2, axis=-1)
         f = sigmoid(s).named("f")  # forget gate
@@ -215,7 +209,6 @@ class LeakyCell(Cell):
         self.leak = leak
 
     def forward(self, x: Any, state: Tensor | None = None) -> Tensor:
-        h: Tensor
         x, h = self.enter(x, state)
         n = tanh(linear(x, self.weight_ih, self.bias()) + linear(h, self.weight_hh)).named("n")  # where it is drawn to
         return ((1 - self.leak) * h + self.leak * n).named("h")

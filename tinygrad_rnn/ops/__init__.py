@@ -12,7 +12,7 @@ from .linalg import CHOLESKY, DET, EIGH, EIGVALSH, INV, LOGABSDET, PINV, SOLVE, 
 from .products import EINSUM, MATMUL
 from .reductions import CENTRE, CUMPROD, CUMSUM, MAX, MEAN, MIN, PROD, RMS_NORM, SUM
 from .shapes import BROADCAST_TO, CONCATENATE, GETITEM, RESHAPE, SCATTER, SPLIT, STACK, TRANSPOSE, basic
-from .table import TABLE, Array, Op, Together, count, fit, keep
+from .table import TABLE, Array, Op, Together, along, axes_of, count, fit, keep, normal
 
 __all__ = [
     "ABS", "ADD", "ARCCOS", "ARCCOSH", "ARCSIN", "ARCSINH", "ARCTAN", "ARCTAN2", "ARCTANH", "ASTYPE", "BROADCAST_TO", "CBRT",
@@ -21,5 +21,5 @@ __all__ = [
     "LOGADDEXP", "LOGADDEXP2", "MATMUL", "MAX", "MAXIMUM", "MEAN", "MIN", "MINIMUM", "MOD", "MUL", "NEG", "PINV", "POWER",
     "PROD", "RECIPROCAL", "RELU", "RESHAPE", "RMS_NORM", "ROOT", "SCATTER", "SIGMOID", "SIN", "SINC", "SINH", "SOLVE",
     "SPLIT", "SQRT", "STACK", "SUB", "SUM", "SVD", "SVDVALS", "TABLE", "TAN", "TANH", "TRANSPOSE", "WHERE", "Array", "Op",
-    "Together", "basic", "count", "fit", "keep",
+    "Together", "along", "axes_of", "basic", "count", "fit", "keep", "normal",
 ]  # fmt: skip

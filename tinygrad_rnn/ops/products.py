@@ -14,7 +14,7 @@ SMALL = 1 << 14  # elements of a matrix
 
 
 def matmul(a: Any, b: Any) -> Any:
-    """`a @ b`; for small matrices `dot` says the same with less ceremony. It fills its result with zeros first."""
+    """`a @ b`. For small matrices `dot` is quicker to call; for large ones it is slower, as it fills its result with zeros."""
     try:
         return a.dot(b) if 0 < a.ndim < 3 > b.ndim > 0 and b.size < SMALL else a @ b
     except AttributeError:
@@ -22,8 +22,8 @@ def matmul(a: Any, b: Any) -> Any:
 
 
 def matmul_da(g: Any, out: Any, a: Any, b: Any) -> Any:
-    """d(a @ b)/da: g @ b.T, and what that means for vectors. None if a is a matrix and b has fewer columns than rows: they
-    wait for those of other uses of a. So W @ h waits, and h @ W does if W is narrow."""
+    """d(a @ b)/da: g @ b.T, and what that means for vectors. None if a is a matrix and b has fewer columns than rows: then
+    this use of a waits for others (`matmul_das`). So W @ h waits, and h @ W if W is narrow."""
     if a.ndim == 2 and b.ndim < 3 and (b.ndim == 1 or b.shape[1] < a.shape[1]):
         return None
     if b.ndim == 1:
@@ -57,9 +57,10 @@ def matmul_db(uses: Uses) -> Any:
 
 
 def enough(uses: Uses) -> bool:
-    """For a small matrix, when the product is about to be worth BLAS's threads, which cost more than they bring; else late."""
+    """Whether to wait for no more uses of b. For a small matrix that is before the product is so large that BLAS runs it in
+    several threads, which cost more than they bring; for a large one it is later."""
     g, (_, b), _ = uses[-1]
-    return bool(len(uses) * g.size * b.shape[0] >= (1 << 19 if b.size <= 1 << 14 else 1 << 28))
+    return bool(len(uses) * g.size * b.shape[0] >= (1 << 19 if b.size <= SMALL else 1 << 28))
 
 
 def _matmul_db_one(g: Any, a: Any, b: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .table import call, count, keep, op
+from .table import along, axes_of, call, count, keep, op
 
 
 def ties(g: Any, out: Any, x: Any, axis: Any, keepdims: bool) -> Any:
@@ -17,7 +17,7 @@ def ties(g: Any, out: Any, x: Any, axis: Any, keepdims: bool) -> Any:
 
 def others(x: Any, axis: Any) -> Any:
     """For each element of `x`, the product of those before it and after it along `axis`. No division, so zeros do no harm."""
-    axes = tuple(range(x.ndim)) if axis is None else tuple(a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,)))
+    axes = axes_of(x, axis)
     order = tuple(i for i in range(x.ndim) if i not in axes) + axes
     flat = x.transpose(order)
     moved = flat.shape
@@ -29,11 +29,6 @@ def others(x: Any, axis: Any) -> Any:
 def before(x: Any) -> Any:
     """For each element of `x`, the product of those before it along the last axis."""
     return np.concatenate([np.ones_like(x[..., :1]), np.cumprod(x[..., :-1], axis=-1)], axis=-1)
-
-
-def along(axis: int, key: Any) -> tuple[Any, ...]:
-    """The index of `key` along an axis."""
-    return (*[slice(None)] * axis, key)
 
 
 def cumsum_dx(g: Any, out: Any, x: Any, axis: int) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .table import Together, Uses, call, op
+from .table import Together, Uses, along, call, op
 
 
 def basic(key: Any) -> bool:
@@ -51,8 +51,8 @@ def inverse(axes: tuple[int, ...]) -> tuple[int, ...]:
 
 def pieces(g: Any, lengths: Sequence[int], axis: int) -> Callable[[int], Any]:
     """What each of some concatenated arrays, of these lengths, has of the whole."""
-    ends, lead = list(accumulate(lengths)), [slice(None)] * (axis % g.ndim)
-    return lambda i: g[*lead, ends[i] - lengths[i] : ends[i]]
+    ends = list(accumulate(lengths))
+    return lambda i: g[along(axis % g.ndim, slice(ends[i] - lengths[i], ends[i]))]
 
 
 # fmt: off

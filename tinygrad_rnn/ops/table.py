@@ -94,16 +94,33 @@ def fit(g: Any, shape: tuple[int, ...]) -> Any:
     return g.sum(axis=tuple(axes)).reshape(shape)
 
 
+def normal(axis: int, ndim: int) -> int:
+    """An axis counted from the front."""
+    if not -ndim <= axis < ndim:
+        raise np.exceptions.AxisError(axis, ndim)
+    return axis % ndim
+
+
+def axes_of(x: Any, axis: Any) -> tuple[int, ...]:
+    """The axes of `x` that are meant, counted from the front: by None all, else by an int or a tuple of ints."""
+    if axis is None:
+        return tuple(range(x.ndim))
+    return tuple([normal(a, x.ndim) for a in (axis if isinstance(axis, tuple) else (axis,))])
+
+
+def along(axis: int, key: Any) -> tuple[Any, ...]:
+    """The index that is `key` on an axis, counted from the front, and takes all of those before it."""
+    return (*[slice(None)] * axis, key)
+
+
 def keep(y: Any, x: Any, axis: Any) -> Any:
     """Give a reduction of `x` back the axes of length 1 that it lost; one number needs none, since it fits every shape."""
     if axis is None:
         return y
-    gone = [a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))]
+    gone = axes_of(x, axis)
     return y.reshape([1 if i in gone else n for i, n in enumerate(x.shape)])
 
 
 def count(x: Any, axis: Any) -> int:
     """How many elements of `x` a reduction over `axis` puts into each result."""
-    if axis is None:
-        return int(x.size)
-    return prod(x.shape[a] for a in (axis if isinstance(axis, tuple) else (axis,)))
+    return prod(x.shape[a] for a in axes_of(x, axis))

@@ -39,7 +39,7 @@ class OneCycleLR(LRScheduler):
         three_phase: bool = False,
         last_epoch: int = -1,
     ) -> None:
-        Scheduler.__init__(self, optimizer)
+        Scheduler.__init__(self, optimizer)  # raises unless it is one
         if total_steps is None:
             if epochs is None or steps_per_epoch is None:
                 raise ValueError("You must define either total_steps OR (epochs AND steps_per_epoch)")
@@ -53,7 +53,7 @@ class OneCycleLR(LRScheduler):
         if cycle_momentum and not all("betas" in g or "momentum" in g for g in optimizer.param_groups):
             raise ValueError("optimizer must support momentum or beta1 with `cycle_momentum` option enabled")
         self.total_steps, self._anneal_func_type = whole("total_steps", total_steps), anneal_strategy
-        self.cycle_momentum = cycle_momentum
+        self.cycle_momentum = cycle_momentum  # this and the names with an underscore are what PyTorch has in its state dict
 
         peak = pct_start * self.total_steps - 1
         corners: list[tuple[float, str, str]] = [(0, "initial_lr", "max_momentum"), (peak, "max_lr", "base_momentum")]

@@ -8,7 +8,7 @@ How time is found in a graph is in steps.py of the package. Here:
     dot.py        a graph as DOT: styles.py (how boxes look), rails.py and loops.py (what holds the layout together)
     drawing.py    how that is rendered and saved
     events.py     forward and backward, event by event: event_types.py (their form), ledger.py (sums), rules.py (derivatives)
-    page.py       a page of events, with page.html, .css and .js: matrices.py (arrays as tables), inline.py (the picture)
+    page.py       a page of events, with page.html, .css and .js: matrices.py (arrays as tables)
     equations.py  the equations of a cell, read back
     diff.py       what one cell has more or less than another: compare.py (which box is which)
     plots.py      what `tg.flow` measures, as SVG written in svg.py

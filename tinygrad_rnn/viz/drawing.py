@@ -7,6 +7,7 @@ Without either there is still the DOT text.
 from __future__ import annotations
 
 import hashlib
+import html
 import os
 import re
 import secrets
@@ -216,3 +217,19 @@ def embedded(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r'\bid="', f'id="{mark}', svg)
     return re.sub(r'(url\(|href=")#', rf"\g<1>#{mark}", svg)
+
+
+def picture(view: Graph) -> str:
+    """The SVG of a graph for a page whose script looks its parts up: each box has its own id, each edge those of its ends."""
+    svg = render(dot_text(view), "svg").decode()
+    svg = re.sub(r"<!--.*?-->\s*", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*" class="(node|edge)">\s*<title>([^<]*)</title>', element, svg)
+    return re.sub(r'(<svg width="[\d.]+)pt(" height="[\d.]+)pt"', r'\1\2"', tooltips(svg), count=1)
+
+
+def element(group: re.Match[str]) -> str:
+    """The group of a node or an edge. A point of a bus stands for its table."""
+    ends = re.sub(r"\bb(\d+)_\d+", r"P\1", html.unescape(group[2])).split("->")
+    box = f' id="{group[2]}"' if re.fullmatch(r"[nP]\d+", group[2]) else ""
+    what = box if group[1] == "node" else f' data-ends="{" ".join(ends)}"'
+    return f'<g class="{group[1]}"{what}><title>{group[2]}</title>'

@@ -6,16 +6,15 @@ bookkeeping. Replaying the additions in their order gives every `.grad` to the l
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
-from ..anomaly import Watch
 from ..backward import gradients, toposort
 from ..ops import Array
-from ..scope import current_scope
+from ..scope import Watch, current_scope
 from ..tensor import Tensor
 from .event_types import Events, Node, Value, numbers
 from .graph import Builder
@@ -59,7 +58,7 @@ def collect(builder: Builder, graph: Graph, seed: Tensor) -> Events:
     """The events of a graph. Each of them is told in the words of its picture."""
     (root,), recorder = builder.roots, Recorder()
     with np.errstate(all="ignore"):
-        with watched(cast(Any, recorder)):
+        with watched(recorder):
             gradients([root], [seed])
         with watched(None):
             ledger = Ledger(builder, root, seed)
@@ -85,14 +84,11 @@ def watched(watch: Watch | None) -> Iterator[None]:
         current_scope.reset(token)
 
 
-class Recorder:
+class Recorder(Watch):
     """Keeps what the walk tells its watch: each node, the gradient that arrived, and the shares that its rules gave."""
 
     def __init__(self) -> None:
         self.visits: list[tuple[Tensor, Array, list[Array]]] = []
-
-    def walking(self, order: Sequence[Tensor]) -> AbstractContextManager[None]:
-        return nullcontext()
 
     def arrived(self, g: Array, node: Tensor) -> None:
         self.visits.append((node, g, []))

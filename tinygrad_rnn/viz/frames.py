@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from ..nn.module import Module
 from ..scope import Scope
@@ -31,13 +31,9 @@ class Frames:
         step = self.step.get(x)
         key = step, id(x.scope)
         if key not in self._around:
-            scopes, outer = [], x.scope
-            while outer.module is not None and outer.parent is not None:
-                scopes.append(outer)
-                outer = outer.parent
             found: list[Key] = []
             calls: tuple[int, ...] = ()
-            for scope in reversed(scopes):
+            for scope in x.scope.calls():
                 assert scope.module is not None
                 calls = (*calls, id(scope) if step is None else id(scope.module))
                 self._modules[id(scope)] = id(scope.module)
@@ -104,9 +100,6 @@ def boxed_calls(computed: Iterable[Tensor], step: Mapping[Tensor, int]) -> tuple
     return {x: box[place] for x, place in places.items() if place in box}, modules
 
 
-def calls_around(scope: Scope) -> Iterator[Scope]:
+def calls_around(scope: Scope) -> list[Scope]:
     """The calls that a scope lies in, innermost first. A scope that a layer made for one step of its loop is not a call."""
-    while scope.module is not None and scope.parent is not None:
-        if scope.step == scope.parent.step:
-            yield scope
-        scope = scope.parent
+    return [call for call in scope.calls()[::-1] if call.parent is not None and call.step == call.parent.step]

@@ -43,7 +43,7 @@ class Builder:
         self.order = toposort(*self.roots)
         self.names = Names(self.order)
         time = timing(self.order)
-        self.step, self.role, self.picks, self.origin, self.consumers = time
+        self.step, _, self.picks, self.origin, self.consumers = time
         self.rows = rows_of(time)
         self.carried = carried(self.rows, time)
         self.sequences = self._sequences()

@@ -17,7 +17,7 @@ from .rules import rule_text
 
 
 class Ledger:
-    """The books of a walk: what each node has received, which uses wait for others, what each parameter's sum consists of."""
+    """What each node has received, which uses wait for others, and what each parameter's sum consists of."""
 
     def __init__(self, builder: Builder, root: Tensor, seed: Tensor) -> None:
         self.builder = builder

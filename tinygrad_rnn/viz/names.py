@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from itertools import count
 
 from ..nn.module import Module, ModuleList
-from ..scope import Scope
 from ..tensor import Tensor
 
 
@@ -20,23 +19,9 @@ class Names:
     def __init__(self, order: Sequence[Tensor]) -> None:
         self._paths: dict[int, str] = {}
         self.owners: dict[Tensor, tuple[str, str]] = {}  # a parameter's module and full path
-        self._scopes: dict[int, tuple[Module, ...]] = {}
-        roots: dict[int, Module] = {}
-        for x in order:
-            around = self.modules(x.scope) if x.op is not None else ()
-            if around:
-                roots.setdefault(id(around[0]), around[0])
-        self._add_roots(list(roots.values()))
-
-    def modules(self, scope: Scope) -> tuple[Module, ...]:
-        """The modules around a node, from the outermost to its own."""
-        if id(scope) not in self._scopes:
-            found, outer = [], scope
-            while outer.module is not None and outer.parent is not None:
-                found.append(outer.module)
-                outer = outer.parent
-            self._scopes[id(scope)] = tuple(reversed(found))
-        return self._scopes[id(scope)]
+        scopes = {id(x.scope): x.scope for x in order if x.op is not None}
+        outermost = [call.module for scope in scopes.values() for call in scope.calls()[:1]]
+        self._add_roots(list({id(module): module for module in outermost if module is not None}.values()))
 
     def _add_roots(self, roots: Sequence[Module]) -> None:
         """Name everything below the outermost modules, leaving out those that are part of another."""

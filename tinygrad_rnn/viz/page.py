@@ -17,11 +17,10 @@ from string import Template
 from typing import Any
 
 from ..tensor import Tensor
-from .drawing import path_of, plural, replace
+from .drawing import path_of, picture, plural, replace
 from .event_types import Backward, Parameter, Share
 from .events import checked, collect
 from .graph import Builder
-from .inline import picture
 from .labels import SYMBOLS, shape_text
 from .matrices import chart, matrix
 from .parts import Graph

@@ -1,4 +1,7 @@
-"""What holds a picture together: rows aligned across steps, and invisible edges that keep columns and buses in order."""
+"""What holds a picture together: rows aligned across steps, and invisible edges that keep columns and buses in order.
+
+A bus is the line that leads from a table of parameters along the steps, with a point (`b0_3`) in each step that reads it.
+"""
 
 from __future__ import annotations
 
@@ -75,7 +78,7 @@ def rows(graph: Graph, levels: dict[int, int]) -> Iterator[str]:
 
 
 def ground(graph: Graph) -> tuple[int, dict[tuple[int, int], int]]:
-    """Which buses can run below everything (a bit for each); for the others {(node, bus): reader}, what they run between."""
+    """Which buses can run below all nodes, as bits; and between which nodes the others run: {(node below, bus): reader}."""
     nodes, below = graph.nodes, [0] * len(graph.nodes)  # a bit for each table that is read at or below a node
     for k, table in enumerate(graph.tables):
         for i in table.readers:

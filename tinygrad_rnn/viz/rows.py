@@ -55,7 +55,7 @@ def below(x: Tensor, rows: Rows, time: Timing) -> tuple[int | None, ...]:
 
 
 def carried(rows: Rows, time: Timing) -> dict[tuple[int, int], Tensor]:
-    """The inputs that come from the step before: by the reader's row and the input's position, one such source."""
+    """What comes from another step, by the row of its reader and its place among the reader's inputs: one source for each."""
     found: dict[tuple[int, int], Tensor] = {}
     for x in time.step:
         for i, y in enumerate(x.inputs):

@@ -94,13 +94,18 @@ def shade(norm: float) -> tuple[str, str]:
         return "#FFFFFF", "#111111"
     if not math.isfinite(norm):
         return RED, "#FFFFFF"
-    place = min(max(1 - math.log10(norm) / SMALLEST, 0), 1) * (len(CIVIDIS) - 1)
-    low = min(int(place), len(CIVIDIS) - 2)
-    ends = [[int(colour[i : i + 2], 16) for i in (0, 2, 4)] for colour in CIVIDIS[low : low + 2]]
-    rgb = [round(a + (b - a) * (place - low)) for a, b in zip(*ends, strict=True)]
+    rgb = cividis(min(max(1 - math.log10(norm) / SMALLEST, 0), 1))
     linear = [(c / 255 / 12.92) if c < 11 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb]
     light = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
     return "#{:02X}{:02X}{:02X}".format(*rgb), "#FFFFFF" if light < 0.22 else "#111111"
+
+
+def cividis(share: float) -> list[int]:
+    """Red, green and blue at a place of the colour map, from 0 to 1."""
+    place = share * (len(CIVIDIS) - 1)
+    low = min(int(place), len(CIVIDIS) - 2)
+    ends = [[int(colour[i : i + 2], 16) for i in (0, 2, 4)] for colour in CIVIDIS[low : low + 2]]
+    return [round(a + (b - a) * (place - low)) for a, b in zip(*ends, strict=True)]
 
 
 def strip(label: str, norms: Sequence[float]) -> str:

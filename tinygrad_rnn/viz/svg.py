@@ -14,11 +14,9 @@ import numpy as np
 
 from ..ops import Array
 from .drawing import path_of, replace
-from .styles import CIVIDIS, GREY, RED, clean
+from .styles import GREY, RED, cividis, clean
 
-PLACES = np.linspace(0, len(CIVIDIS) - 1, 256)  # the colour map is given at a few places
-CHANNELS = [np.interp(PLACES, range(len(CIVIDIS)), [int(c[i : i + 2], 16) for c in CIVIDIS]).round() for i in (0, 2, 4)]
-COLOURS = [f"#{int(r):02x}{int(g):02x}{int(b):02x}" for r, g, b in zip(*CHANNELS, strict=True)]
+COLOURS = ["#{:02x}{:02x}{:02x}".format(*cividis(i / 255)) for i in range(256)]
 
 
 class Scale(NamedTuple):
