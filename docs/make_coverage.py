@@ -42,7 +42,8 @@ def row(name, function):
     """A line of the table of a family."""
     inside = ", ".join(map(parameter, inspect.signature(function).parameters.values()))
     place = "tg.linalg." if function.__module__ == linalg.__name__ else "tg."
-    return f"| {names_of(function) or '(ours)'} | `{place}{name}({inside})` | {inspect.getdoc(function).splitlines()[0]} |"
+    told = inspect.getdoc(function).splitlines()[0].replace("*", r"\*")  # two would be bold
+    return f"| {names_of(function) or '(ours)'} | `{place}{name}({inside})` | {told} |"
 
 
 def parameter(p):

@@ -446,6 +446,15 @@ def test_measures_and_members(rng):
         found.map(member=2)
 
 
+def test_products_that_explode_beyond_their_dtype_are_infinite_and_then_nan():
+    step = np.array([[0, 1e20], [1e20, 0]], np.float32)
+    found = flow.StateJacobians(np.stack([step, step, step])[:, None], (2,))
+    expected = [1, 1e20, np.inf, np.nan]  # 1e40 is no float32, and inf * 0 is no number
+    for measure in ("norm", "radius"):
+        np.testing.assert_allclose(found.map(measure)[:, 0, 0], expected, rtol=1e-6)
+    np.testing.assert_allclose(found.map("values")[:, 0, 0], np.transpose([expected, expected]), rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", [*LAYERS, "custom"])
 def test_layers_and_directions_are_cells_with_inputs_of_their_own(rng, kind):
     layer, x = make(kind, num_layers=2, bidirectional=True, batch_first=True), rng.normal(size=(N, T, E))
@@ -495,6 +504,8 @@ def test_a_state_that_passes_through_and_one_that_depends_on_nothing(rng):
 def test_what_has_no_state():
     with pytest.raises(TypeError, match=r"Linear is not a cell: it needs `state_size`"):
         flow.jacobians(nn.Linear(2, 3), np.ones((3, 2)))
+    with pytest.raises(TypeError, match=r"Compiled is a layer, .*: pass its cell, layer.cells\['l0'\]"):
+        flow.jacobians(tg.compile(nn.LSTM(2, 3)), np.ones((3, 2)))
 
 
 def test_all_is_freed_by_reference_counts(rng):

@@ -116,6 +116,13 @@ def test_many_models_look_different() -> None:
     assert len({(line.get("stroke"), line.get("stroke-dasharray")) for line in lines}) == 20
 
 
+def test_many_states_of_one_model_look_different() -> None:
+    states = {"deep": {f"l{i}.{h}": np.ones(3) for i in range(4) for h in "ch"}, "flat": {"h": np.ones(3)}}
+    lines = [g.findall(f"{SVG}path")[0] for g in Picture(plot_gradient_flow(states)).groups.values()]
+    assert len({(line.get("stroke"), line.get("stroke-dasharray")) for line in lines}) == 9
+    assert lines[8].get("stroke") not in {line.get("stroke") for line in lines[:8]}
+
+
 def test_a_loss_stands_for_its_norms() -> None:
     layer = tg.nn.LSTM(2, 3, dtype=np.float64)
     loss = (layer(np.random.default_rng(0).normal(size=(5, 2, 2)))[0] ** 2).sum()

@@ -806,6 +806,14 @@ def zeros(*shape):
         (lambda: nn.Recurrent(nn.RNNCell(3, 4), bidirectional=True), TypeError, r"one cell cannot be several layers"),
         (lambda: nn.Recurrent(lambda n: nn.RNNCell(n, 4)), TypeError, r"needs input_size, the features of x"),
         (lambda: nn.Recurrent(nn.Linear(3, 4)), TypeError, r"Linear is not a cell: it needs `state_size`"),
+        (lambda: nn.Recurrent(nn.LSTM(3, 4)), TypeError, r"LSTM is a layer, .* pass its cell, layer.cells\['l0'\]"),
+        (lambda: nn.Recurrent(lambda n: nn.GRU(n, 4), 3, 2), TypeError, r"GRU is a layer, which runs a cell over time"),
+        (
+            lambda: nn.LSTM(3, 4, zoneout=[0.1, 0.2]),
+            ValueError,
+            r"zoneout must be between 0 and 1 \(or, for each state, in a tuple\), got \[0.1, 0.2\]",
+        ),
+        (lambda: nn.LSTM(3, 4, 2, dropout="0.5"), ValueError, r"LSTM: dropout must be between 0 and 1, got '0.5'"),
         (lambda: nn.Recurrent(5, 3), TypeError, r"Recurrent: expected a cell, or a function that makes one, got a int"),
         (
             lambda: nn.Recurrent(lambda n: nn.RNNCell(n, n + 1), 3, 2),

@@ -38,7 +38,8 @@ class StateJacobians(NamedTuple):
         """ds_t/ds_k = J_t J_{t-1} ... J_{k+1}, measured, at [t, k] of an array (T+1, T+1, N, ...); zero where t < k.
 
         measure: "norm" (the largest singular value), "radius" (the largest absolute eigenvalue), "values" (all singular
-            values), or "full", the matrices themselves, for small sizes.
+            values), or "full", the matrices themselves, for small sizes. Of a product that has exploded beyond its dtype
+            they are infinite, and then NaN.
         member: one member of the state alone, 1 for dc_t/dc_k of an LSTM; paths through all members count.
         """
         if measure not in MEASURES:
@@ -51,11 +52,22 @@ class StateJacobians(NamedTuple):
         columns = []
         for k in range(length + 1):
             products = [np.broadcast_to(np.eye(n, dtype=self.steps.dtype), self.steps.shape[1:])]
-            for step in self.steps[k:]:
-                products.append(step @ products[-1])
-            column = MEASURES[measure](np.stack(products)[..., block, block])
+            with np.errstate(over="ignore", invalid="ignore"):  # the result says so
+                for step in self.steps[k:]:
+                    products.append(step @ products[-1])
+            column = measured(np.stack(products)[..., block, block], measure)
             columns.append(np.concatenate([np.zeros((k, *column.shape[1:]), column.dtype), column]))
         return np.stack(columns, axis=1)
+
+
+def measured(matrices: Array, measure: str) -> Array:
+    """A measure of each matrix: infinite or NaN where numbers of it are, which NumPy's decompositions refuse."""
+    if measure == "full":
+        return matrices
+    largest = np.abs(matrices).max(axis=(-2, -1), keepdims=True)
+    found = MEASURES[measure](np.where(np.isfinite(largest), matrices, 0))
+    largest = largest[..., 0] if measure == "values" else largest[..., 0, 0]
+    return np.asarray(np.where(np.isfinite(largest), found, largest))
 
 
 class Probe(Module):

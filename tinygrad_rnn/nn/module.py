@@ -168,6 +168,9 @@ class Module:
         Raises KeyError if names are missing or unexpected, ValueError if shapes differ, TypeError if something is not made of
         numbers; the message lists all of them.
         """
+        if not isinstance(state, Mapping):
+            what = f"expected a dict, as state_dict() and tg.load(path) give it, got a {type(state).__name__}"
+            raise TypeError(f"load_state_dict into {type(self).__name__}: {what}. Nothing was changed")
         own = self._by_path()
         new = {path: value.numpy() if isinstance(value, Tensor) else np.asarray(value) for path, value in state.items()}
         wrong = [f"missing {path}" for path in own if path not in new]

@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from functools import partial
+from numbers import Real
 from typing import Any, TypedDict, Unpack
 
 import numpy as np
@@ -91,8 +92,9 @@ class Recurrent(Module):
         if num_layers < 1:
             raise ValueError(f"{who}: num_layers must be at least 1, got {num_layers}")
         for name, p in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout), ("zoneout", zoneout)):
-            if not all(0 <= rate <= 1 for rate in (p if isinstance(p, tuple) else (p,))):
-                raise ValueError(f"{who}: {name} must be between 0 and 1, got {p}")
+            if not all(isinstance(rate, Real) and 0 <= rate <= 1 for rate in (p if isinstance(p, tuple) else (p,))):
+                more = " (or, for each state, in a tuple)" if name == "zoneout" else ""
+                raise ValueError(f"{who}: {name} must be between 0 and 1{more}, got {p!r}")
         if dropout and num_layers == 1:
             warnings.warn(
                 f"{who}: dropout acts between layers, so with num_layers=1 dropout={dropout} does nothing",

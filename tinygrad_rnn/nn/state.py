@@ -92,7 +92,10 @@ def check_returned(cell: Module, size: int | tuple[int, ...], batch: int, state:
 
 
 def checked_state_size(cell: Module) -> int | tuple[int, ...]:
-    """A cell's `state_size`; without one it is not a cell."""
+    """A cell's `state_size`; without one it is not a cell, and a layer, which has one, is none either."""
+    cells = getattr(cell, "cells", None)
+    if isinstance(cells, dict) and "l0" in cells:
+        raise TypeError(f"{type(cell).__name__} is a layer, which runs a cell over time: pass its cell, layer.cells['l0']")
     size = getattr(cell, "state_size", None)
     if isinstance(size, int) or (isinstance(size, tuple) and size and all(isinstance(n, int) for n in size)):
         return size

@@ -22,8 +22,8 @@ from .drawing import plural
 from .styles import GREY, LONGEST, clean
 from .svg import Plot, Scale
 
-LINES = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # one for each model (Okabe & Ito 2008)
-DASHES = ["", "6 3", "2 2", "8 2 2 2"]  # one for each state of a model
+LINES = ["#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"]  # for each model (Okabe & Ito 2008)
+DASHES = ["", "6 3", "2 2", "8 2 2 2"]  # for each state of a model; of more than four, the fifth begins another colour
 NORM, PRODUCT = "norm of dL/dh[t]", "ds[t]/ds[k]"
 
 
@@ -32,8 +32,8 @@ class Series(NamedTuple):
 
     label: str
     name: str  # in full
-    model: int
-    member: int
+    color: int
+    dash: int
     values: Array
 
 
@@ -79,7 +79,7 @@ def plot_gradient_flow(norms: Any, ax: Any = None) -> Plot | None:
 
 def look(one: Series) -> tuple[str, str]:
     """The colour and the dashes of a line."""
-    return LINES[one.model % len(LINES)], DASHES[(one.member + one.model // len(LINES)) % len(DASHES)]
+    return LINES[one.color % len(LINES)], DASHES[(one.dash + one.color // len(LINES)) % len(DASHES)]
 
 
 def flow_plot(series: Sequence[Series]) -> Plot:
@@ -206,14 +206,14 @@ def read(who: str, given: Any, kind: type, measure: Callable[[Any], Any], check:
             raise ValueError(f"{who}: nothing to plot in {told}")
         return what if isinstance(what, Mapping) else {"": what}
 
-    found = []
-    for i, (model, states) in enumerate(by_name(given).items()):
+    found: list[Series] = []
+    for model, states in by_name(given).items():
         states = by_name(states)
-        for j, (name, short) in enumerate(zip(states, shortened(states), strict=True)):
+        color = found[-1].color + 1 if found else 0
+        for i, (name, short) in enumerate(zip(states, shortened(states), strict=True)):
             label, full = (": ".join(filter(None, (str(model), words))) for words in (short, str(name)))
-            found.append(
-                Series(label, full, i, j, check(f"{who}: {repr(label) if label else 'the argument'}", measured(states[name])))
-            )
+            values = check(f"{who}: {repr(label) if label else 'the argument'}", measured(states[name]))
+            found.append(Series(label, full, color + i // len(DASHES), i, values))
     return found
 
 
