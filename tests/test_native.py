@@ -752,13 +752,13 @@ def runs_in(compiled):
 
 @pytest.fixture
 def no_compiler(monkeypatch):
-    build.library.cache_clear()
+    build.loaded.clear()
     monkeypatch.setenv("CC", "/nonexistent")
 
 
 @pytest.fixture
 def failing(monkeypatch, tmp_path):
-    build.library.cache_clear()
+    build.loaded.clear()
     monkeypatch.setattr("tinygrad_rnn.compiler.run.compiler_failed", False)
     monkeypatch.setenv("CC", "false")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from tinygrad_rnn.compiler.native import build
-from tinygrad_rnn.compiler.native.call import function
+from tinygrad_rnn.compiler.native.call import functions
 
 compiler = pytest.mark.skipif(not shutil.which("cc"), reason="there is no C compiler")
 
@@ -29,13 +29,22 @@ def cache(tmp_path, monkeypatch):
     (tmp_path / "temporary").mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     yield tmp_path / "cache" / "tinygrad_rnn"
-    build.library.cache_clear()
+    build.loaded.clear()
+
+
+def compiled(text):
+    """What the text becomes."""
+
+    def last():
+        yield (yield from build.compiled(text))
+
+    return list(last())[-1]
 
 
 def twice(text=TWICE):
     """What the function says of 21, after a new start."""
-    build.library.cache_clear()
-    function = build.library(text).twice
+    build.loaded.clear()
+    function = compiled(text).twice
     function.restype, function.argtypes = ctypes.c_double, [ctypes.c_double]
     return function(21)
 
@@ -69,7 +78,7 @@ def called(library, name, x):
 @pytest.mark.parametrize("real", ["float", "double"])
 def test_values_are_those_of_numpy_in_a_wider_type(real):
     names = ["tanh", "exp", "log", "sin"]
-    library = build.library(loops(real, names))
+    library = compiled(loops(real, names))
     special = [np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, -1e-30, 1e-40, 100.0, -100.0, 0.6, -20.0, 800.0, 1.0]
     x = np.array([*special, *np.linspace(-12, 12, 1003)], REAL[real])
     wider = x.astype(np.float64 if real == "float" else np.longdouble)
@@ -85,7 +94,7 @@ def test_values_are_those_of_numpy_in_a_wider_type(real):
 @compiler
 def test_sums_are_made_in_their_order():
     text = "float sum(long n, const float *x) { float s = 0; for (long i = 0; i < n; i++) s += x[i]; return s; }"
-    total = build.library(text).sum
+    total = compiled(text).sum
     total.restype = ctypes.c_float
     for x in np.random.default_rng(0).normal(size=(20, 1000)).astype(np.float32):
         assert total(ctypes.c_long(x.size), ctypes.c_void_p(x.ctypes.data)) == np.cumsum(x)[-1]
@@ -97,7 +106,7 @@ def test_loops_call_vector_versions_where_there_are_any(cache, monkeypatch):
     if not shutil.which("gcc") or build.NATIVE != build.X86 or not hasattr(libmvec, "_ZGVbN4v_tanhf"):
         pytest.skip("needs gcc and libmvec with tanh")
     monkeypatch.setenv("CC", "gcc")
-    build.library(loops("float", ["tanh"]) + loops("double", ["exp"]))
+    compiled(loops("float", ["tanh"]) + loops("double", ["exp"]))
     (made,) = kept(cache)
     assert b"v_tanhf\0" in made.read_bytes()
     assert b"v_exp\0" in made.read_bytes()
@@ -112,7 +121,7 @@ def test_what_has_no_vector_version_is_called_one_by_one(cache, tmp_path, monkey
     elif missing == "in libmvec, unnoticed":  # the library that is made first cannot be loaded
         monkeypatch.setattr(build, "_without_missing", lambda text: text)
     x = np.linspace(0.5, 4, 50)
-    library = build.library(loops("double", ["tgamma"]))
+    library = compiled(loops("double", ["tgamma"]))
     assert runs(tmp_path) == 1 or missing == "in libmvec, unnoticed"
     (made,) = kept(cache)
     assert b"v_tgamma" not in made.read_bytes()
@@ -137,7 +146,9 @@ def test_vector_stays_before_what_libmvec_has(monkeypatch):
 CALL = f"""
 import ctypes
 from tinygrad_rnn.compiler.native import build
-function = build.library({TWICE!r}).twice
+for _ in build.compiled({TWICE!r}):
+    pass
+function = build.loaded[{TWICE!r}].twice
 function.restype, function.argtypes = ctypes.c_double, [ctypes.c_double]
 print(function(21))
 """
@@ -187,14 +198,14 @@ def test_another_process_takes_what_was_compiled(tmp_path, monkeypatch):
     assert process().communicate() == (b"42.0\n", b"")
     assert runs(tmp_path) == 1
     with pytest.raises(RuntimeError, match="out of order"):
-        build.library(TWICE + "\n")  # for another text it would have been needed
+        compiled(TWICE + "\n")  # for another text it would have been needed
 
 
 @compiler
 def test_a_text_is_looked_up_once(cache):
-    library = build.library(TWICE)
+    library = compiled(TWICE)
     shutil.rmtree(cache)
-    assert build.library(TWICE) is library
+    assert compiled(TWICE) is library
 
 
 @compiler
@@ -254,7 +265,9 @@ def test_the_cache_stays_small(cache, monkeypatch):
 
 
 @compiler
-@pytest.mark.parametrize("obstacle", ["a file", "no home", "all may write", "another user's", "full or read-only"])
+@pytest.mark.parametrize(
+    "obstacle", ["a file", "no home", "all may write", "none may read", "another user's", "full or read-only"]
+)
 def test_without_a_safe_place_nothing_is_kept(cache, tmp_path, monkeypatch, obstacle):
     if obstacle == "a file":
         cache.parent.write_text("")
@@ -263,7 +276,7 @@ def test_without_a_safe_place_nothing_is_kept(cache, tmp_path, monkeypatch, obst
         monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("Could not determine home directory.")))
     else:
         cache.mkdir(parents=True)
-        cache.chmod(0o777 if obstacle == "all may write" else 0o700)
+        cache.chmod({"all may write": 0o777, "none may read": 0o300}.get(obstacle, 0o700))
     if obstacle == "another user's":
         monkeypatch.setattr(os, "getuid", lambda: 12345)
     if obstacle == "full or read-only":
@@ -309,13 +322,13 @@ def test_without_a_compiler_it_says_what_to_install(monkeypatch, tmp_path, cc):
     with pytest.raises(
         RuntimeError, match=rf'no C compiler: {what}; install gcc .*apt install gcc.*, or write target="numpy"'
     ):
-        build.library(TWICE)
+        compiled(TWICE)
 
 
 def test_windows_is_told_so(monkeypatch):
     monkeypatch.setattr(sys, "platform", "win32")
     with pytest.raises(RuntimeError, match=r'on Linux and macOS, not on Windows.*write target="numpy"'):
-        build.library(TWICE)
+        compiled(TWICE)
 
 
 @compiler
@@ -330,7 +343,7 @@ def test_a_failing_compiler_is_quoted_and_the_text_kept(cache, tmp_path, capfd):
     with pytest.raises(
         RuntimeError, match=r'(?s)the C compiler failed:\n.*error.*The command was: .*write target="numpy"'
     ) as failure:
-        build.library(text)
+        compiled(text)
     (file,) = kept(tmp_path / "temporary")
     assert file.read_text() == text
     assert f"< {file}\n" in str(failure.value)
@@ -350,13 +363,46 @@ def test_a_compiler_that_hangs_is_stopped(tmp_path, monkeypatch):
     monkeypatch.setenv("CC", f"{sys.executable} {script}")
     monkeypatch.setattr(build, "SECONDS", 0.1)
     with pytest.raises(RuntimeError, match=r"it took more than 0\.1 s"):
-        build.library(TWICE)
+        compiled(TWICE)
+
+
+@compiler
+def test_compilers_run_side_by_side(tmp_path, monkeypatch):
+    script = fragile(tmp_path, monkeypatch)  # each waits for the other
+    wait = f"while open({str(tmp_path / 'runs')!r}).read().count('run') < 2: pass\nos.execvp"
+    script.write_text(script.read_text().replace("os.execvp", wait))
+    monkeypatch.setattr(build, "SECONDS", 10)
+    text = "void {name}(\n    long T, long N, double *restrict x\n) {{\n    x[0] = {sign} T;\n}}\n"
+    x = np.zeros(1)
+    for steps in functions(text.format(name="ahead", sign="+") + text.format(name="back", sign="-")):
+        steps(3, 1, x)
+        assert abs(x) == 3
+    assert x == -3
+
+
+@compiler
+def test_a_text_that_nobody_waits_for(cache, tmp_path, monkeypatch):
+    script = fragile(tmp_path, monkeypatch)
+    script.write_text(f"import time; time.sleep(3); open({str(tmp_path / 'late')!r}, 'w')")
+    begun = build.compiled(TWICE)
+    assert next(begun) is None
+    assert kept(cache)
+    begun.close()
+    assert not kept(cache)
+    assert not (tmp_path / "late").exists()
+    monkeypatch.delenv("CC")
+    assert twice() == 42
+
+
+@compiler
+def test_a_text_longer_than_a_pipe_holds():
+    assert twice(TWICE + "// and so on\n" * 10_000) == 42
 
 
 def test_a_compiler_that_makes_nothing_is_noticed(monkeypatch):
     monkeypatch.setenv("CC", f"{sys.executable} -c pass")
     with pytest.raises(RuntimeError, match=r"library\.so"):
-        build.library(TWICE)
+        compiled(TWICE)
 
 
 # -- the matrix product ------------------------------------------------------------------------------------------------------
@@ -417,7 +463,7 @@ void cblas_{letter}gemm(int order, int at, int bt, I m, I n, I k, R alpha, const
 @pytest.mark.parametrize("real", ["float", "double"])
 def test_the_size_of_integers_is_found_out(real, integer):
     name = "cblas_sgemm" if real == "float" else "cblas_dgemm"
-    found = build._product(build.library(own_blas(real, integer)), name, np.dtype(REAL[real]))
+    found = build._product(compiled(own_blas(real, integer)), name, np.dtype(REAL[real]))
     assert found is not None
     assert found[1] == integer
     assert_multiplies(found, REAL[real])
@@ -425,7 +471,7 @@ def test_the_size_of_integers_is_found_out(real, integer):
 
 @compiler
 def test_a_product_that_is_wrong_or_missing_is_not_taken():
-    library = build.library(own_blas("float", "int", sign="-"))
+    library = compiled(own_blas("float", "int", sign="-"))
     assert build._product(library, "cblas_sgemm", np.dtype(np.float32)) is None
     assert build._product(library, "cblas_dgemm", np.dtype(np.float64)) is None
 
@@ -447,7 +493,7 @@ def test_a_product_of_other_numbers_is_refused(dtype):
 def test_options_that_hide_names(monkeypatch):
     monkeypatch.setenv("CC", "cc -fvisibility=hidden")
     with pytest.raises(build.BuildError, match="a library without names"):
-        function("void steps(\n    long T, long N, double *restrict x\n) {\n    x[0] = T;\n}\n")
+        functions("void steps(\n    long T, long N, double *restrict x\n) {\n    x[0] = T;\n}\n")
 
 
 @compiler
@@ -462,7 +508,7 @@ def test_nowhere_to_compile(monkeypatch):
 def test_a_failure_that_cannot_be_written_down(cache, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
     with pytest.raises(build.BuildError, match=r"(?s)error: .*< the C text\nMend"):
-        build.library("no C")
+        compiled("no C")
 
 
 @compiler

@@ -11,7 +11,7 @@ import pytest
 import speed
 
 from tinygrad_rnn import memory
-from tinygrad_rnn.compiler.native.build import library
+from tinygrad_rnn.compiler.native.build import loaded
 
 KINDS = [(name, kind) for name, each in speed.CONTESTANTS.items() for kind in each.kinds if name != "unrolled"]
 
@@ -51,7 +51,7 @@ def test_contestants_have_the_unrolled_layers_outputs_and_gradients(name, kind):
 
 def test_what_compiled_is_where_no_compiler_works(monkeypatch):
     monkeypatch.setenv("CC", "no-such-compiler")
-    library.cache_clear()
+    loaded.clear()
     assert speed.what_compiled_is() == "NumPy, since no C compiler works here"
 
 

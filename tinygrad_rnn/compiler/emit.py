@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from functools import partial
 from math import prod
 from textwrap import wrap
 from typing import Any
@@ -62,7 +63,7 @@ class Emitter(AtOnce):
         return Code(
             "\n".join(head) + f"\n{preface}\n\n{body}\n",
             {name: self.globals[name] for name in used},
-            table(self.staged, self.why),
+            partial(table, self.staged, self.why),
         )
 
     def preface(self) -> str:

@@ -132,13 +132,18 @@ class Rolling:
         self.target, step = target, self.step
         passes, emitter = (lowered, emit_c) if target == "c" else (improved, emit)
         code = emitter(joined_products(step.program, roll(step.program, passes(step.program, step))), self.title)
-        self.source, self.schedule, self.file = code.source, code.schedule, f"<tg.compile {self.op.name} {next(numbers)}>"
+        self.source, self.scheduled, self.file = code.source, code.schedule, f"<tg.compile {self.op.name} {next(numbers)}>"
         namespace = dict(code.names)
         exec(builtins.compile(self.source, self.file, "exec"), namespace)
         linecache.cache[self.file] = (len(self.source), None, self.source.splitlines(keepends=True), self.file)
         self.forward: Callable[..., Any] = namespace["forward"]
         self.backward: Callable[..., Any] | None = namespace.get("backward")
         check(self)
+
+    @property
+    def schedule(self) -> str:
+        """When each value is computed, and why then."""
+        return self.scheduled()
 
     @property
     def textbook(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import keyword
 import re
+from collections.abc import Callable
 from math import isfinite
 from typing import Any, NamedTuple
 
@@ -40,11 +41,11 @@ def unused(wish: str, taken: set[str]) -> str:
 
 
 class Code(NamedTuple):
-    """Source text, and the objects that its global names stand for."""
+    """Source text, the objects that its global names stand for, and what tells when each value is computed."""
 
     source: str
     names: dict[str, Any]
-    schedule: str = ""
+    schedule: Callable[[], str] = str
 
 
 class Scope:

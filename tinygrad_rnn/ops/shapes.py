@@ -40,7 +40,7 @@ def split_dx(uses: Uses) -> Any:
     bounds, axis = uses[0][2]["bounds"], uses[0][2]["axis"]
     pieces = {params["piece"]: g for g, _, params in uses if params["bounds"] is bounds}
     if len(pieces) == len(uses) == len(bounds) - 1:
-        return np.concatenate([pieces[i] for i in range(len(pieces))], axis=axis)
+        return call("concatenate", *(pieces[i] for i in range(len(pieces))), axis=axis)
     return index_dx(uses)
 
 

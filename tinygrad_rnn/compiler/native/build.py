@@ -1,6 +1,6 @@
 """From C text to a library, and the matrix product that NumPy itself uses.
 
-`library` runs the user's C compiler, and keeps what it made. `blas` finds the product, and says what integers it takes.
+`compiled` runs the user's C compiler, and keeps what it made. `blas` finds the product, and says what integers it takes.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
@@ -44,6 +44,7 @@ NATIVE = {"x86_64": X86, "aarch64": ARM, "arm64": ARM}.get(platform.machine(), [
 LOADED = ["-nostdlib"] if sys.platform == "linux" else []  # the C library and that of vectors are there already: 11 ms less
 SECONDS = 60  # for the compiler
 FILES = 200  # so many libraries are kept
+DECLARED = re.compile(r"^VECTOR (float|double) (\w+)\(([^)]*)\)", re.M)
 ADVICE = 'or write target="numpy"'
 
 
@@ -55,9 +56,11 @@ class NoCompilerError(BuildError):
     """There is nothing here to make C run with."""
 
 
-@functools.cache
-def library(text: str) -> ctypes.CDLL:
-    """The functions of a C text: compiled, or from the cache; for a text that was asked for before, a dict lookup.
+loaded: dict[str, ctypes.CDLL] = {}  # by their texts
+
+
+def compiled(text: str) -> Generator[None, None, ctypes.CDLL]:
+    """The functions of a C text: compiled, or from the cache. While the compiler runs, this yields.
 
     text: may begin declarations of math functions with `VECTOR`, as in `VECTOR float tanhf(float);`. Loops then call their
     vector versions where GNU's libmvec has them. Elsewhere VECTOR is empty. `typedef float lanesf LANES(float);` makes
@@ -65,32 +68,41 @@ def library(text: str) -> ctypes.CDLL:
 
     Raises NoCompilerError where there is none ($CC, else cc, gcc or clang), and BuildError when it fails.
     """
-    command = _compiler()
-    programs = [Path(found).resolve() for word in command if os.path.isfile(found := shutil.which(word) or word)]
-    text = _without_missing(text)
-    attempts = _attempts(any("clang" in path.name for path in programs))
-    versions = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in programs]
-    key = _digest(repr((text, command, FLAGS, attempts, versions, platform.machine(), _processor())).encode())
-    folder = _folder()
-    for path in folder.glob(f"{key}-*.so") if folder else ():
-        with suppress(OSError):  # removed in this moment, or made for another C library
-            if path.stem == f"{key}-{_digest(path.read_bytes())}":  # a file cut short can be loaded, and kills the process
-                return ctypes.CDLL(str(path))
-    return _build(text, command, attempts, folder, key)
+    if text not in loaded:
+        command = _compiler()
+        programs = [Path(found).resolve() for word in command if os.path.isfile(found := shutil.which(word) or word)]
+        attempts = _attempts(any("clang" in path.name for path in programs))
+        versions = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in programs]
+        vectors = _without_missing(text)
+        key = _digest(repr((vectors, command, FLAGS, attempts, versions, platform.machine(), _processor())).encode())
+        folder = _folder()
+        loaded[text] = _kept(folder, key) or (yield from _build(vectors, command, attempts, folder, key))
+    return loaded[text]
 
 
-def _build(text: str, command: list[str], attempts: Sequence[list[str]], folder: Path | None, key: str) -> ctypes.CDLL:
+def _build(
+    text: str, command: list[str], attempts: Sequence[list[str]], folder: Path | None, key: str
+) -> Generator[None, None, ctypes.CDLL]:
     """Compiled by the first attempt that gives a library that can be loaded, and kept in the folder, if there is one."""
-    with _scratch(folder) as place:
+    with _scratch(folder) as place, open(Path(place, "text.c"), "w+b") as source:
         made = Path(place, "library.so")
+        source.write(text.encode())
         for flags in attempts:
+            line = [*command, *FLAGS, "-shared", "-fPIC", "-x", "c", "-", *flags]
+            source.seek(0)
             try:
-                line = [*command, *FLAGS, "-shared", "-fPIC", "-x", "c", "-", *flags]
-                done = subprocess.run([*line, "-o", str(made)], input=text.encode(), capture_output=True, timeout=SECONDS)
-                trouble = done.stderr.decode(errors="replace") or f"no message, exit code {done.returncode}"
-                if not done.returncode:
+                with subprocess.Popen(
+                    [*line, "-o", str(made)], stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+                ) as run:
+                    try:
+                        yield None
+                        _, said = run.communicate(timeout=SECONDS)
+                    finally:
+                        run.kill()  # if it still runs
+                if not run.returncode:
                     found = ctypes.CDLL(str(made))
                     break
+                trouble = said.decode(errors="replace") or f"no message, exit code {run.returncode}"
             except OSError as error:
                 trouble = str(error)
             except subprocess.TimeoutExpired:
@@ -100,9 +112,10 @@ def _build(text: str, command: list[str], attempts: Sequence[list[str]], folder:
         if folder:
             with suppress(OSError):  # the folder cannot be written to
                 os.replace(made, folder / f"{key}-{_digest(made.read_bytes())}.so")  # whole, whoever else is at it
-                kept = sorted(folder.glob("*.so"), key=lambda path: path.stat().st_atime, reverse=True)
-                for path in kept[FILES:]:
-                    path.unlink(missing_ok=True)
+                if len(os.listdir(folder)) > FILES:
+                    kept = sorted(folder.glob("*.so"), key=lambda path: path.stat().st_atime, reverse=True)
+                    for path in kept[FILES:]:
+                        path.unlink(missing_ok=True)
     return found
 
 
@@ -150,7 +163,7 @@ def _without_missing(text: str) -> str:
         names = [f"_ZGV{version}{'v' * (inputs.count(',') + 1)}_{name}" for version in versions[real]]
         return declaration[0] if all(hasattr(_libmvec(), name) for name in names) else declaration[0].removeprefix("VECTOR ")
 
-    return re.sub(r"^VECTOR (float|double) (\w+)\(([^)]*)\)", vector, text, flags=re.MULTILINE)
+    return DECLARED.sub(vector, text)
 
 
 @functools.cache
@@ -172,7 +185,7 @@ def _folder() -> Path | None:
         folder = Path(base, "tinygrad_rnn")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         about = folder.stat()
-        if about.st_uid == os.getuid() and not about.st_mode & 0o022:
+        if about.st_uid == os.getuid() and about.st_mode & 0o722 == 0o700:
             return folder
     return None
 
@@ -182,6 +195,15 @@ def _scratch(folder: Path | None) -> tempfile.TemporaryDirectory[str]:
         with suppress(OSError):
             return tempfile.TemporaryDirectory(dir=place)
     raise NoCompilerError(f"no folder to compile in can be written to: set TMPDIR to one that can, {ADVICE}")
+
+
+def _kept(folder: Path | None, key: str) -> ctypes.CDLL | None:
+    """The library that goes by this key, if there is one."""
+    for path in [folder / name for name in os.listdir(folder) if name.startswith(key)] if folder else ():
+        with suppress(OSError):  # removed in this moment, or made for another C library
+            if path.stem == f"{key}-{_digest(path.read_bytes())}":  # a file cut short can be loaded, and kills the process
+                return ctypes.CDLL(str(path))
+    return None
 
 
 @functools.cache
@@ -233,7 +255,7 @@ def _product(symbols: ctypes.CDLL, name: str, dtype: np.dtype) -> tuple[int, str
         gemm, dot = symbols[name], symbols[name.replace("gemm", "dot")]
     except AttributeError:
         return None
-    real, pointer = np.ctypeslib.as_ctypes_type(dtype), ctypes.c_void_p
+    real, pointer = ctypes.c_float if dtype == np.float32 else ctypes.c_double, ctypes.c_void_p
     ones = np.ones(2, dtype)
     dot.restype, dot.argtypes = real, [ctypes.c_long, pointer, ctypes.c_long, pointer, ctypes.c_long]
     integer = "int" if dot(2 - 2**32, ones.ctypes.data, 1, ones.ctypes.data, 1) else "long"

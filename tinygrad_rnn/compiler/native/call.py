@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import re
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator
 from typing import Any
 
 import numpy as np
 
-from .build import BuildError, blas, library
+from .build import BuildError, blas, compiled
 from .c_text import TYPES
 
 DTYPES = {c: dtype for dtype, c in TYPES.items()}
 HEAD = re.compile(r"^void (\w+)\(\s*long T, long N,\s+([^)]*?)\s*\) {", re.M)
+GIVEN = re.compile(r"const ([^*]+) \*")
 ARRAYS = f"""
 typedef struct {{  // as NumPy's C API has it
     char head[{object.__basicsize__} - sizeof(void *)];
@@ -40,25 +40,29 @@ def functions(text: str) -> list[Callable[..., None]]:
     """The functions `void name(long T, long N, float *a, ...)` of a C text, as functions of two numbers and arrays."""
     starts = [m.start() for m in HEAD.finditer(text)]
     shared, parts = text[: starts[0]], [text[i:j] for i, j in zip(starts, [*starts[1:], len(text)], strict=True)]
-    texts = [shared + part for part in parts]
+    works = [function(shared + part) for part in reversed(parts)]  # the way back takes longer
+    made: list[Any] = [None] * len(works)
     try:
-        with ThreadPoolExecutor() as pool:  # the compiler runs in processes of its own
-            return list(pool.map(function, texts))
-    except BuildError:
-        raise
-    except RuntimeError:  # the interpreter ends, and starts no threads any more
-        return list(map(function, texts))
+        while None in made:  # in turns: so the compilers run side by side
+            made = [one or next(work) for one, work in zip(made, works, strict=True)]
+    finally:
+        for work in works:
+            work.close()  # if another has failed
+    return made[::-1]
 
 
-def function(text: str) -> Callable[..., None]:
-    """The only function of a C text. What it is given, `const`, is converted if need be; the others it fills."""
+def function(text: str) -> Generator[Any, None, None]:
+    """None while the compiler runs, then the only function of a C text.
+
+    What it is given, `const`, is converted if need be; the others it fills.
+    """
     name, arguments = HEAD.findall(text)[0]
-    given = [DTYPES[kind] for kind in re.findall(r"const ([^*]+) \*", arguments)]  # they come first
+    given = [DTYPES[kind] for kind in GIVEN.findall(arguments)]  # they come first
     data = ", ".join(f"a->items[{i}]->data" for i in range(arguments.count("*")))
     entry = ENTRY.format(name=name, data=data, given=len(given))
     found = {gemm: blas(dtype) for gemm, dtype in GEMM.items() if f"(*{gemm})" in text}
     integers = "".join(f"typedef {kind} I;\n" for kind in {kind for _, kind in found.values()})
-    made = library("\n".join([integers + HEAD.sub(r"static \g<0>", text), ARRAYS + entry]))
+    made = yield from compiled("\n".join([integers + HEAD.sub(r"static \g<0>", text), ARRAYS + entry]))
     try:
         for gemm, (address, _) in found.items():
             ctypes.c_void_p.in_dll(made, gemm).value = address
@@ -74,4 +78,4 @@ def function(text: str) -> Callable[..., None]:
             fitting = (np.asarray(x).astype(dtype, order="C") for x, dtype in zip(arrays, given, strict=False))
             call(steps, batch, (*fitting, *arrays[len(given) :]))
 
-    return called
+    yield called

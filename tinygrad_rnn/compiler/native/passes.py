@@ -115,7 +115,7 @@ class Pass:
             for seen in (view(x) for item in items for x in reads(item)):
                 if not same_element(seen, self.widths[k]):
                     self.light.discard(seen.root)
-        for k, items in enumerate(self.loops):
+        for k, items in enumerate(self.loops if self.light else ()):
             self.loops[k] = []
             for item in items:
                 if isinstance(item, tuple) or item not in self.light:
@@ -141,7 +141,8 @@ class Pass:
 
     def read(self, x: Node, k: int, times: int) -> None:
         """Something is read in a loop: what an earlier loop computes has to be in memory."""
-        seen, root = view(x), view(x).root
+        seen = view(x)
+        root = seen.root
         if root not in self.at:
             return
         if self.here(seen, k):
