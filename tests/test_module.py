@@ -190,6 +190,8 @@ def test_loading_between_forward_and_backward_is_noticed():
 @pytest.mark.parametrize(
     ("state", "error", "match"),
     [
+        (nn.Linear(2, 1), TypeError, r"expected a dict of arrays, got a Linear; write .*\(other.state_dict\(\)\)"),
+        ("weights.safetensors", TypeError, r"got a str; write .* or of a file, tg.load\(path\)"),
         ({"weight": np.ones((1, 2))}, KeyError, r"load_state_dict into Linear: missing bias. Nothing was changed"),
         ({"weight": [[1, 2]], "bias": [0], "x": 1, "y": 2}, KeyError, r"unexpected x; unexpected y. Nothing was changed"),
         ({"bias": [0], "w": 1}, KeyError, r"missing weight; unexpected w. Nothing was changed"),

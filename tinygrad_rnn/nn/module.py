@@ -173,6 +173,11 @@ class Module:
         Raises KeyError if names are missing or unexpected, ValueError if shapes differ, TypeError if something is not made of
         numbers; the message lists all of them.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                f"load_state_dict into {type(self).__name__}: expected a dict of arrays, got a {type(state).__name__}; "
+                "write model.load_state_dict(other.state_dict()), or of a file, tg.load(path)"
+            )
         own = self._by_path()
         new = {path: value.numpy() if isinstance(value, Tensor) else np.asarray(value) for path, value in state.items()}
         wrong = [f"missing {path}" for path in own if path not in new]
