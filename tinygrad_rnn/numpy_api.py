@@ -35,7 +35,7 @@ JOINS: dict[Any, Callable[..., Any]] = (
     | stand_ins("cross matmul matrix_transpose outer tensordot vecdot", np.linalg, functions)
     | stand_ins(" ".join(functions.__all__), np, functions)
     | {np.amax: functions.max, np.amin: functions.min, np.fabs: functions.abs}
-    | dict.fromkeys(numpys("conjugate copy real real_if_close"), functions.positive)
+    | dict.fromkeys(numpys("conjugate real real_if_close"), functions.positive)
 )
 
 # Piecewise constant: their derivative is zero wherever it exists, so the result is a Tensor without history.
@@ -59,13 +59,15 @@ ABOUT_SHAPES = {*numpys("can_cast common_type iscomplexobj isrealobj min_scalar_
 # What to use instead of functions whose names do not tell.
 NEAREST = {
     "apply_along_axis": "stack", "apply_over_axes": "sum", "bincount": "einsum", "block": "concatenate", "choose": "select",
-    "convolve": "einsum", "copyto": "where", "correlate": "einsum", "corrcoef": "einsum", "cov": "einsum", "ediff1d": "diff",
-    "extract": "where", "fill_diagonal": "where", "histogram": "where", "insert": "concatenate",
-    "interp": "where", "linalg.cond": "linalg.norm", "linalg.eig": "linalg.eigh", "linalg.eigvals": "linalg.eigvalsh",
-    "linalg.lstsq": "linalg.pinv", "linalg.qr": "linalg.cholesky", "linalg.tensorinv": "linalg.inv",
-    "linalg.tensorsolve": "linalg.solve", "percentile": "median", "piecewise": "select", "place": "where", "polyval": "power",
+    "compress": "take", "convolve": "einsum", "copyto": "where", "corrcoef": "einsum", "correlate": "einsum",
+    "cov": "einsum", "cumulative_prod": "cumprod", "cumulative_sum": "cumsum", "ediff1d": "diff", "extract": "where",
+    "fill_diagonal": "where", "heaviside": "where", "histogram": "where", "insert": "concatenate", "interp": "where",
+    "linalg.cond": "linalg.norm", "linalg.eig": "linalg.eigh", "linalg.eigvals": "linalg.eigvalsh",
+    "linalg.lstsq": "linalg.pinv", "linalg.matrix_norm": "linalg.norm", "linalg.qr": "linalg.cholesky",
+    "linalg.tensorinv": "linalg.inv", "linalg.tensorsolve": "linalg.solve", "nanpercentile": "nanmedian",
+    "nanquantile": "nanmedian", "percentile": "median", "piecewise": "select", "place": "where", "polyval": "power",
     "put": "where", "put_along_axis": "where", "putmask": "where", "quantile": "median", "resize": "tile", "unique": "sort",
-    "vander": "power",
+    "unstack": "split", "vander": "power",
 }  # fmt: skip
 
 # Methods of ufuncs, and what does the same.

@@ -80,6 +80,11 @@ def positive(x: Any) -> Tensor:
     return tensor(x)
 
 
+def copy(x: Any) -> Tensor:
+    """A copy of x, which later changes of x do not reach."""
+    return tensor(x).copy()
+
+
 def negative(x: Any) -> Tensor:
     """-x."""
     return apply(ops.NEG, x)
@@ -130,7 +135,8 @@ rad2deg, deg2rad = degrees, radians
 
 def copysign(x: Any, y: Any) -> Tensor:
     """x with the sign of y; no gradient leads to y."""
-    size = abs(x)
+    t, dtype = tensor(x), constant(np.copysign, x, y).dtype
+    size = abs(t if t.dtype == dtype else t.astype(dtype))
     return where(constant(np.signbit, y), -size, size)
 
 
@@ -181,5 +187,6 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """NaN and the infinities replaced by numbers, by default 0 and the largest of the dtype; no gradient leads to them."""
     x = tensor(x)
-    finite = constant(np.isfinite, x)
-    return where(finite, x, constant(np.nan_to_num, x, nan=nan, posinf=posinf, neginf=neginf))
+    given = {"nan": nan, "posinf": posinf, "neginf": neginf}
+    instead = {name: np.asarray(value) if isinstance(value, Tensor) else value for name, value in given.items()}
+    return where(constant(np.isfinite, x), x, constant(np.nan_to_num, x, **instead))
