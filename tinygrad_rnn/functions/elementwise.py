@@ -11,7 +11,7 @@ import numpy as np
 from .. import ops
 from ..ops import Array, Op
 from ..tensor import Tensor, apply, lift
-from .convert import constant, plain, tensor
+from .convert import constant, tensor
 
 
 def unary(row: Op, doc: str) -> Callable[[Any], Tensor]:
@@ -173,7 +173,7 @@ def where(condition: Any, x: Any, y: Any) -> Tensor: ...
 def where(condition: Any, x: Any = None, y: Any = None) -> Tensor | tuple[Array, ...]:
     """x where the condition holds, else y. The condition alone gives the indices of where it holds, as in NumPy."""
     if x is None and y is None:
-        return np.nonzero(plain(condition))
+        return np.nonzero(condition)
     if x is None or y is None:
         raise ValueError("where: expected both x and y, or neither: where(condition, x, y)")
     return apply(ops.WHERE, condition, x, y)

@@ -53,7 +53,7 @@ def det(x: Any) -> Tensor:
 def slogdet(x: Any) -> SlogdetResult:
     """The sign of the determinant, a constant, and the logarithm of its absolute value."""
     t = tensor(x)
-    return SlogdetResult(Tensor(np.linalg.slogdet(t._data)[0]), apply(ops.LOGABSDET, t))
+    return SlogdetResult(Tensor(np.linalg.slogdet(t.numpy())[0]), apply(ops.LOGABSDET, t))
 
 
 def inv(x: Any) -> Tensor:
