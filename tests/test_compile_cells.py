@@ -471,6 +471,31 @@ def test_random_cells(target):
     assert not wrong
 
 
+@pytest.mark.parametrize(
+    ("reduce", "special"),
+    [(np.nansum, np.nan), (np.nanmean, np.nan), (np.nanmax, np.nan), (np.nanvar, np.nan), (partial(np.linalg.norm, ord=3), 0)],
+)
+def test_what_is_special_about_a_number_is_asked_at_every_step(reduce, special):
+    """The run that the program is made from has seen no such number."""
+    layer = nn.Recurrent(Written(lambda cell, x, h: np.tanh(cell.p * reduce(x, axis=-1, keepdims=True) + h)))
+    x = np.random.default_rng(0).normal(size=(T, N, E))
+    x[1, 0] = [special, special if special == 0 else 0.5, special]
+    agree(layer, x)
+
+
+@pytest.mark.parametrize(
+    ("factor", "match"),
+    [
+        (lambda x: len(np.where(x > 9)[0]), r"looks at \(np.nonzero\) of a value that depends on the input"),
+        (lambda x: np.linalg.slogdet(x[..., None] + 9 * np.eye(E)).sign[:, None], "takes the array of a value that depends"),
+    ],
+)
+def test_what_only_a_run_can_tell_is_refused(factor, match):
+    compiled = tg.compile(nn.Recurrent(Written(lambda cell, x, h: np.tanh(cell.p * x[:, :2] * factor(x) + h))))
+    with pytest.raises(tg.CompileError, match=match):
+        compiled(np.ones((T, N, E)))
+
+
 @pytest.mark.parametrize("kind", CELLS, ids=lambda kind: kind.__name__)
 def test_cells_of_some_size(kind):
     """Pieces of what is saved are copied where their rows are short and many."""

@@ -18,6 +18,7 @@ X, Y, M = rng.uniform(0.2, 2, (2, 3)), rng.uniform(0.2, 2, (2, 3)), rng.uniform(
 V = rng.uniform(0.2, 2, 3)
 C = rng.normal(size=(2, 3, 4))
 N = np.array([[1.0, np.nan, 3.0], [np.nan, np.nan, 0.5]])
+INFINITE = np.array([[1.0, np.inf, 3.0, 2.0], [np.nan, -np.inf, 0.5, 1.0], [np.nan, 4.0, 2.0, 1.0]])
 POSITIVE = X > 1
 
 PAIRS = [
@@ -46,7 +47,8 @@ CALLS = {
     "broadcast_arrays": [(X, V, 1.5)],
     "cbrt": [(X - 1,)],
     "column_stack": [([V, V],), ([X, X],), ([V, M],)],
-    "copysign": [(X, Y - 1), (V - 1, np.array([0.0, -0.0, 1.0]))],
+    "copy": [(X,), (1.5,), (np.arange(3),)],
+    "copysign": [(X, Y - 1), (V - 1, np.array([0.0, -0.0, 1.0])), (V, np.array([1, -1, 0])), (np.arange(3), [-1, 1, -1])],
     "cosh": [(X,)],
     "cross": [(X, V), (C[:, :, 0], V), (M, M, 0, 0, 0), (M, M, -1, -1, -1, 0)],
     "cumprod": [(X,), (X, 1), (C, -2)],
@@ -101,14 +103,14 @@ CALLS = {
     "nan_to_num": [(N,), (np.array([np.inf, -np.inf, np.nan, 1.0]),)],
     "nancumprod": [(N,), (N, 1)],
     "nancumsum": [(N,), (N, 1)],
-    "nanmax": [(N,), (N, 1)],
-    "nanmean": [(N,), (N, 1)],
-    "nanmedian": [(N,), (N, 1), (C, (0, 1))],
-    "nanmin": [(N,), (N, 1)],
+    "nanmax": [(N,), (N, 1), (INFINITE, 1), (np.arange(3),)],
+    "nanmean": [(N,), (N, 1), (INFINITE, 1), (np.arange(3),)],
+    "nanmedian": [(N,), (N, 1), (C, (0, 1)), (INFINITE,), (INFINITE, 0), (INFINITE, 1)],
+    "nanmin": [(N,), (N, 1), (INFINITE, 1), (np.arange(3),)],
     "nanprod": [(N,), (N, 1)],
-    "nanstd": [(N,), (N, 1)],
-    "nansum": [(N,), (N, 0)],
-    "nanvar": [(N,), (N, 1)],
+    "nanstd": [(N,), (N, 1), (INFINITE, 0), (INFINITE, 1)],
+    "nansum": [(N,), (N, 0), (INFINITE, 1), (np.arange(3),)],
+    "nanvar": [(N,), (N, 1), (INFINITE,), (INFINITE, 0), (INFINITE, 1)],
     "pad": [
         (X, 0),
         (X, 2),
@@ -308,6 +310,16 @@ def test_padding_and_where_by_their_other_arguments():
     np.testing.assert_array_equal(np.where(Tensor(X) > 1), np.where(X > 1))
 
 
+def test_a_copy_stays_as_it_was_and_passes_the_gradient_on():
+    for copy in (np.copy, tg.copy, Tensor.copy):
+        w = Tensor(V, requires_grad=True)
+        before = copy(w)
+        (before * V).sum().backward()
+        w.data += 1
+        np.testing.assert_array_equal(before.numpy(), V)
+        np.testing.assert_array_equal(w.grad.numpy(), V)
+
+
 def test_generators_and_clip_by_any_name():
     assert tg.stack(Tensor(V) for _ in range(2)).shape == (2, 3)
     assert tg.concatenate(Tensor(V) for _ in range(2)).shape == (6,)
@@ -354,6 +366,11 @@ def test_generators_and_clip_by_any_name():
         ),
         (lambda: tg.linalg.norm(X, 3), ValueError, "norm: a matrix has the orders 1, -1, 2, .*, got 3"),
         (lambda: tg.clip(X), ValueError, "clip: expected min, max, or both"),
+        (
+            lambda: Tensor(X).astype(complex),
+            TypeError,
+            r"astype: expected a dtype of real numbers or bools for a Tensor \(shape \(2, 3\), float64\), got complex128",
+        ),
         (lambda: tg.reshape(X, 5), ValueError, r"reshape: cannot reshape array of size 6 into shape \(5,\).*inputs: a Tensor"),
         (lambda: tg.transpose(X, (0, 0)), ValueError, r"transpose: axes .* are not a permutation of the 2 axes of a Tensor"),
         (lambda: tg.broadcast_to(X, (2, 2)), ValueError, "broadcast_to: .*requested shape"),

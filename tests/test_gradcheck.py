@@ -190,6 +190,14 @@ def test_our_own_error_is_not_blamed_on_the_hand():
         gradcheck(lambda x: cube(1.01)(x).sum(), x, gradient=3 * x**2)
 
 
+@pytest.mark.parametrize("size", [1e3, 1e6, 1e9])
+def test_a_wrong_derivative_is_caught_at_large_numbers(size):
+    x = size * rng.uniform(1, 2, 3)
+    assert gradcheck(cube(1), x)
+    with pytest.raises(GradcheckError, match="WRONG in 3 of 9"):
+        gradcheck(cube(1.0005), x)
+
+
 def test_large_and_small_numbers():
     assert gradcheck(lambda x: (x * x).sum(), np.array([1e8, -3e5, 1e-8, 0.0]))
     assert gradcheck(lambda x: (np.exp(x) + 1e6).sum(), rng.normal(size=4))

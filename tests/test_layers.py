@@ -103,6 +103,10 @@ def test_dropout_at_its_ends_and_in_eval():
 # -- LayerNorm ----------------------------------------------------------------------------------------------------------------
 
 
+def test_layer_norm_takes_a_length_of_numpys():
+    assert nn.LayerNorm(np.int64(3)).normalized_shape == nn.LayerNorm(3).normalized_shape == (3,)
+
+
 def test_layer_norm_is_what_torch_gave():
     layer = nn.LayerNorm(3, dtype=np.float64)
     layer.load_state_dict({"weight": [1, 2, 3], "bias": [0.1, 0.2, 0.3]})
@@ -201,6 +205,7 @@ def test_a_loss_module_is_its_function(module, function, args):
         (lambda: nn.Embedding(4, 2)([True]), TypeError, r"expected integers, got dtype bool"),
         (lambda: nn.Dropout(1.1), ValueError, r"Dropout: p must be between 0 and 1, got 1.1"),
         (lambda: nn.Dropout(-0.1), ValueError, r"Dropout: p must be between 0 and 1, got -0.1"),
+        (lambda: nn.Dropout(0.5)([1, 2]), TypeError, r"dropout: expected a floating dtype, got .*int64\): write x.astype"),
         (lambda: F.dropout(np.ones(2), float("nan")), ValueError, r"dropout: p must be between 0 and 1, got nan"),
         (
             lambda: nn.LayerNorm(3)(np.ones((2, 4))),

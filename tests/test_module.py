@@ -191,6 +191,7 @@ def test_loading_between_forward_and_backward_is_noticed():
     ("state", "error", "match"),
     [
         ("net.safetensors", TypeError, r"expected a dict, as .* tg.load\(path\) give it, got a str. Nothing was changed"),
+        (nn.Linear(2, 1), TypeError, r"expected a dict, .* got a Linear. Nothing was changed"),
         ({"weight": np.ones((1, 2))}, KeyError, r"load_state_dict into Linear: missing bias. Nothing was changed"),
         ({"weight": [[1, 2]], "bias": [0], "x": 1, "y": 2}, KeyError, r"unexpected x; unexpected y. Nothing was changed"),
         ({"bias": [0], "w": 1}, KeyError, r"missing weight; unexpected w. Nothing was changed"),

@@ -367,9 +367,12 @@ REFUSALS = {
     "nancumsum": (lambda: np.nancumsum(x, dtype=int), "np.nancumsum: dtype= is not supported on Tensors, which take x, axis"),
     "cumulative_sum": (
         lambda: np.cumulative_sum(x),
-        r"np.cumulative_sum is not differentiable here; np.sum is. Functions that join.*tensor.numpy\(\)",
+        r"np.cumulative_sum is not differentiable here; np.cumsum is. Functions that join.*tensor.numpy\(\)",
     ),
     "percentile": (lambda: np.percentile(x, 5), "np.percentile is not differentiable here; np.median is"),
+    "fft": (lambda: np.fft.fft(x), r"np.fft.fft is not differentiable here. Functions"),
+    "save": (lambda: np.save("x.npy", x), r"np.save is not differentiable here. Functions"),
+    "no ufunc of NumPy's": (lambda: np.frompyfunc(float, 1, 1)(x), r"^float \(vectorized\) is not differentiable here. Func"),
     "unique": (lambda: np.unique(x), "np.unique is not differentiable here; np.sort is"),
     "linalg.trace": (lambda: np.linalg.trace(leaf(X)), "np.linalg.trace is not differentiable here; np.trace is"),
     "eig": (lambda: np.linalg.eig(x), "np.linalg.eig is not differentiable here; np.linalg.eigh is"),
@@ -390,6 +393,8 @@ REFUSALS = {
     ),
     "asarray": (lambda: np.asarray(x), r"requires grad, and a plain array would lose it. Write .numpy\(\)"),
     "a list of tensors": (lambda: np.sum([x, x]), "requires grad, and a plain array would lose it"),
+    "a value to pad with": (lambda: np.pad(X, 1, constant_values=x[0]), "requires grad, and a plain array would lose it"),
+    "a value in the place of NaN": (lambda: np.nan_to_num(x, nan=x[0]), "requires grad, and a plain array would lose it"),
     "full": (lambda: np.full((2, 3), x), "requires grad, and a plain array would lose it"),
     "assignment": (lambda: np.zeros((2, 3)).__setitem__(0, x), "requires grad, and a plain array would lose it"),
 }

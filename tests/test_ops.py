@@ -436,3 +436,11 @@ def test_nothing_but_a_float_carries_a_gradient():
     assert not x.astype(np.int64).requires_grad
     (x.astype(int) * x).sum().backward()
     assert x.grad.data.tolist() == [1.0, -2.0]
+
+
+def test_the_shares_of_logaddexp_are_right_for_large_numbers_and_keep_small_ones():
+    for f, unit in [(np.logaddexp, 1), (np.logaddexp2, np.log(2))]:
+        x, y = (Tensor(np.array(v, "f4"), requires_grad=True) for v in ([1e7, -3e7, 40, np.inf], [1e7, -3e7, 0, 1]))
+        f(x, y).sum().backward()
+        np.testing.assert_allclose(x.grad.data, [0.5, 0.5, 1, 1], rtol=1e-6)
+        np.testing.assert_allclose(y.grad.data, [0.5, 0.5, np.exp(-40 * unit), 0], rtol=1e-5)

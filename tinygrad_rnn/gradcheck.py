@@ -48,7 +48,10 @@ def gradcheck(
 
     numeric = [differences(f, args, leaf, eps) for leaf in leaves.values()]
     noise = 16 * np.finfo(np.float64).eps * np.abs(flat(outs)) / eps
-    slack = [atol + rtol * np.abs(n) + noise.reshape(-1, *(1,) * (n.ndim - 1)) for n in numeric]
+    slack = [
+        atol + rtol * np.abs(n) + np.divide.outer(noise, np.maximum(1, np.abs(x._data)))
+        for n, x in zip(numeric, leaves.values(), strict=True)
+    ]
     places = [f"{k or ''}{list(at)}" for k, out in enumerate(outs) for at in np.ndindex(out.shape)]
     for create_graph in (False, True) if second_order else (False,):
         ours = jacobians(outs, leaves.values(), create_graph)

@@ -121,8 +121,14 @@ class Methods:
 
     def astype(self, dtype: DTypeLike) -> Tensor:
         """In another dtype; the gradient comes back in this one. Integers and bools are constants."""
-        kept = self if np.dtype(dtype).kind == "f" else self.detach()
-        return self.apply(ops.ASTYPE, kept, dtype=np.dtype(dtype))
+        dtype = np.dtype(dtype)
+        if dtype.kind not in "fiub":
+            raise TypeError(f"astype: expected a dtype of real numbers or bools for {self.describe()}, got {dtype}")
+        return self.apply(ops.ASTYPE, self if dtype.kind == "f" else self.detach(), dtype=dtype)
+
+    def copy(self) -> Tensor:
+        """A copy, which later changes of this do not reach; it is part of the graph."""
+        return self.astype(self.dtype)
 
     # -- by NumPy's function of the same name --------------------------------------------------------------------------------
 

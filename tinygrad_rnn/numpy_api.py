@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, KeysView
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -35,7 +34,7 @@ JOINS: dict[Any, Callable[..., Any]] = (
     | stand_ins(["cross", "matmul", "matrix_transpose", "outer", "tensordot", "vecdot"], np.linalg, functions)
     | stand_ins(functions.__all__, np, functions)
     | {np.amax: functions.max, np.amin: functions.min, np.fabs: functions.abs}
-    | dict.fromkeys(numpys("conjugate copy real real_if_close"), functions.positive)
+    | dict.fromkeys(numpys("conjugate real real_if_close"), functions.positive)
 )
 
 # Piecewise constant: their derivative is zero wherever it exists, so the result is a Tensor without history.
@@ -58,13 +57,15 @@ PLAIN = {
 # What to use instead of functions whose names do not tell.
 NEAREST = {
     "apply_along_axis": "stack", "apply_over_axes": "sum", "bincount": "einsum", "block": "concatenate", "choose": "select",
-    "convolve": "einsum", "copyto": "where", "correlate": "einsum", "corrcoef": "einsum", "cov": "einsum", "ediff1d": "diff",
-    "extract": "where", "fill_diagonal": "where", "histogram": "where", "insert": "concatenate",
-    "interp": "where", "linalg.cond": "linalg.norm", "linalg.eig": "linalg.eigh", "linalg.eigvals": "linalg.eigvalsh",
-    "linalg.lstsq": "linalg.pinv", "linalg.qr": "linalg.cholesky", "linalg.tensorinv": "linalg.inv",
-    "linalg.tensorsolve": "linalg.solve", "percentile": "median", "piecewise": "select", "place": "where", "polyval": "power",
-    "put": "where", "put_along_axis": "where", "putmask": "where", "quantile": "median", "resize": "tile", "unique": "sort",
-    "vander": "power",
+    "compress": "take", "convolve": "einsum", "copyto": "where", "corrcoef": "einsum", "correlate": "einsum",
+    "cov": "einsum", "cumulative_prod": "cumprod", "cumulative_sum": "cumsum", "ediff1d": "diff", "extract": "where",
+    "fill_diagonal": "where", "heaviside": "where", "histogram": "where", "insert": "concatenate", "interp": "where",
+    "linalg.cond": "linalg.norm", "linalg.eig": "linalg.eigh", "linalg.eigvals": "linalg.eigvalsh",
+    "linalg.lstsq": "linalg.pinv", "linalg.matrix_norm": "linalg.norm", "linalg.qr": "linalg.cholesky",
+    "linalg.tensorinv": "linalg.inv", "linalg.tensorsolve": "linalg.solve", "linalg.vector_norm": "linalg.norm",
+    "nanpercentile": "nanmedian", "nanquantile": "nanmedian", "percentile": "median", "piecewise": "select",
+    "place": "where", "polyval": "power", "put": "where", "put_along_axis": "where", "putmask": "where",
+    "quantile": "median", "resize": "tile", "unique": "sort", "unstack": "split", "vander": "power",
 }  # fmt: skip
 
 # Methods of ufuncs, and what does the same.
@@ -121,16 +122,17 @@ def translated(function: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, d
 
 
 def called(function: Any) -> str:
-    """What people call a function of NumPy."""
-    return f"np.{'linalg.' if function.__module__ == 'numpy.linalg' else ''}{function.__name__}"
+    """What people call a function: np.tanh, np.linalg.norm. A ufunc does not know its module: it may be SciPy's."""
+    name = function.__name__
+    module = getattr(function, "__module__", "numpy" if getattr(np, name, None) is function else "")
+    return f"{module}.{name}".removeprefix(".").replace("numpy.", "np.", 1)
 
 
 def nearest(function: Any) -> str:
-    """The function in the table that comes nearest, or nothing."""
+    """The function in the table that comes nearest: the one told, or else the longest that is part of the name. Or nothing."""
     name = called(function).removeprefix("np.")
     here = [f"linalg.{other}" for other in linalg.__all__] + [other for other in functions.__all__ if hasattr(np, other)]
-    inside = max((other for other in here if other in name), key=len, default=None)
-    return NEAREST.get(name) or inside or next(iter(get_close_matches(name, here, n=1)), "")
+    return NEAREST.get(name) or max((other for other in here if other in name), key=len, default="")
 
 
 # -- the two protocols -------------------------------------------------------------------------------------------------------

@@ -7,10 +7,10 @@ before it alone.
 
 from .convert import array  # noqa: I001
 from .elementwise import (
-    abs, add, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, cbrt, clip, copysign, cos, cosh, deg2rad, degrees,
-    divide, divmod, exp, exp2, expm1, float_power, fmax, fmin, fmod, hypot, log, log1p, log2, log10, logaddexp, logaddexp2,
-    maximum, minimum, mod, modf, multiply, nan_to_num, negative, positive, power, rad2deg, radians, reciprocal, relu, sigmoid,
-    sin, sinc, sinh, sqrt, square, subtract, tan, tanh, where,
+    abs, add, arccos, arccosh, arcsin, arcsinh, arctan, arctan2, arctanh, cbrt, clip, copy, copysign, cos, cosh, deg2rad,
+    degrees, divide, divmod, exp, exp2, expm1, float_power, fmax, fmin, fmod, hypot, log, log1p, log2, log10, logaddexp,
+    logaddexp2, maximum, minimum, mod, modf, multiply, nan_to_num, negative, positive, power, rad2deg, radians, reciprocal,
+    relu, sigmoid, sin, sinc, sinh, sqrt, square, subtract, tan, tanh, where,
 )  # fmt: skip
 from .indexing import (
     delete, diag, diagflat, diagonal, flip, fliplr, flipud, pad, partition, repeat, rot90, select, sort, take, take_along_axis,
@@ -30,14 +30,15 @@ from .shapes import (
 __all__ = [
     "abs", "add", "append", "arccos", "arccosh", "arcsin", "arcsinh", "arctan", "arctan2", "arctanh", "array", "array_split",
     "atleast_1d", "atleast_2d", "atleast_3d", "average", "broadcast_arrays", "broadcast_to", "cbrt", "clip", "column_stack",
-    "concatenate", "copysign", "cos", "cosh", "cross", "cumprod", "cumsum", "deg2rad", "degrees", "delete", "diag", "diagflat",
-    "diagonal", "diff", "divide", "divmod", "dot", "dsplit", "dstack", "einsum", "exp", "exp2", "expand_dims", "expm1", "flip",
-    "fliplr", "flipud", "float_power", "fmax", "fmin", "fmod", "full_like", "gradient", "hsplit", "hstack", "hypot", "inner",
-    "kron", "linspace", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logsumexp", "matmul", "matrix_transpose",
-    "max", "maximum", "mean", "median", "meshgrid", "min", "minimum", "mod", "modf", "moveaxis", "multiply", "nan_to_num",
-    "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin", "nanprod", "nanstd", "nansum", "nanvar", "negative",
-    "outer", "pad", "partition", "positive", "power", "prod", "ptp", "rad2deg", "radians", "ravel", "reciprocal", "relu",
-    "repeat", "reshape", "roll", "rollaxis", "rot90", "select", "sigmoid", "sin", "sinc", "sinh", "sort", "split", "sqrt",
-    "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take", "take_along_axis", "tan", "tanh", "tensordot",
-    "tile", "trace", "transpose", "trapezoid", "tril", "triu", "var", "vdot", "vecdot", "vsplit", "vstack", "where",
+    "concatenate", "copy", "copysign", "cos", "cosh", "cross", "cumprod", "cumsum", "deg2rad", "degrees", "delete", "diag",
+    "diagflat", "diagonal", "diff", "divide", "divmod", "dot", "dsplit", "dstack", "einsum", "exp", "exp2", "expand_dims",
+    "expm1", "flip", "fliplr", "flipud", "float_power", "fmax", "fmin", "fmod", "full_like", "gradient", "hsplit", "hstack",
+    "hypot", "inner", "kron", "linspace", "log", "log1p", "log2", "log10", "logaddexp", "logaddexp2", "logsumexp", "matmul",
+    "matrix_transpose", "max", "maximum", "mean", "median", "meshgrid", "min", "minimum", "mod", "modf", "moveaxis",
+    "multiply", "nan_to_num", "nancumprod", "nancumsum", "nanmax", "nanmean", "nanmedian", "nanmin", "nanprod", "nanstd",
+    "nansum", "nanvar", "negative", "outer", "pad", "partition", "positive", "power", "prod", "ptp", "rad2deg", "radians",
+    "ravel", "reciprocal", "relu", "repeat", "reshape", "roll", "rollaxis", "rot90", "select", "sigmoid", "sin", "sinc",
+    "sinh", "sort", "split", "sqrt", "square", "squeeze", "stack", "std", "subtract", "sum", "swapaxes", "take",
+    "take_along_axis", "tan", "tanh", "tensordot", "tile", "trace", "transpose", "trapezoid", "tril", "triu", "var", "vdot",
+    "vecdot", "vsplit", "vstack", "where",
 ]  # fmt: skip

@@ -11,7 +11,7 @@ import numpy as np
 from .. import ops
 from ..ops import Array, Op
 from ..tensor import Tensor, apply, lift
-from .convert import constant, plain, tensor
+from .convert import constant, tensor
 
 
 def unary(row: Op, doc: str, name: str = "") -> Callable[[Any], Tensor]:
@@ -85,6 +85,11 @@ def positive(x: Any) -> Tensor:
     return tensor(x)
 
 
+def copy(x: Any) -> Tensor:
+    """A copy of x, which later changes of x do not reach."""
+    return tensor(x).copy()
+
+
 def square(x: Any) -> Tensor:
     """x * x."""
     return apply(ops.MUL, x, x)
@@ -110,7 +115,8 @@ rad2deg, deg2rad = degrees, radians
 
 def copysign(x: Any, y: Any) -> Tensor:
     """x with the sign of y; no gradient leads to y."""
-    size = abs(x)
+    t, dtype = tensor(x), constant(np.copysign, x, y).dtype
+    size = abs(t if t.dtype == dtype else t.astype(dtype))
     return where(constant(np.signbit, y), -size, size)
 
 
@@ -147,7 +153,7 @@ def where(condition: Any, x: Any, y: Any) -> Tensor: ...
 def where(condition: Any, x: Any = None, y: Any = None) -> Tensor | tuple[Array, ...]:
     """x where the condition holds, else y. The condition alone gives the indices of where it holds, as in NumPy."""
     if x is None and y is None:
-        return np.nonzero(plain(condition))
+        return np.nonzero(condition)
     if x is None or y is None:
         raise ValueError("where: expected both x and y, or neither: where(condition, x, y)")
     return apply(ops.WHERE, condition, x, y)
@@ -161,5 +167,6 @@ def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: 
 def nan_to_num(x: Any, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
     """NaN and the infinities replaced by numbers, by default 0 and the largest of the dtype; no gradient leads to them."""
     x = tensor(x)
-    finite = constant(np.isfinite, x)
-    return where(finite, x, constant(np.nan_to_num, x, nan=nan, posinf=posinf, neginf=neginf))
+    given = {"nan": nan, "posinf": posinf, "neginf": neginf}
+    instead = {name: np.asarray(value) if isinstance(value, Tensor) else value for name, value in given.items()}
+    return where(constant(np.isfinite, x), x, constant(np.nan_to_num, x, **instead))

@@ -164,7 +164,7 @@ def pad(x: Any, pad_width: Any, mode: str = "constant", constant_values: Any = 0
         return t.ravel()[np.pad(np.arange(t.size).reshape(t.shape), pad_width, mode)]  # type: ignore[call-overload]
     if mode != "constant":
         raise ValueError(f"pad: mode is 'constant', 'edge', 'reflect', 'symmetric' or 'wrap', got {mode!r}")
-    around = np.pad(np.zeros(t.shape, t.dtype), pad_width, constant_values=plain(constant_values))
+    around = np.pad(np.zeros(t.shape, t.dtype), pad_width, constant_values=constant_values)
     widths = np.broadcast_to(pad_width, (t.ndim, 2)).tolist()
     middle = tuple(slice(before, before + n) for (before, _), n in zip(widths, t.shape, strict=True))
     placed = apply(ops.SCATTER, t, keys=[middle], shape=around.shape)

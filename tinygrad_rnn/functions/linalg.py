@@ -11,7 +11,7 @@ import numpy as np
 from .. import ops
 from ..methods import Axis
 from ..tensor import Tensor, apply
-from .convert import tensor
+from .convert import constant, tensor
 from .elementwise import abs, where
 from .products import matmul
 from .reductions import max, min, sum
@@ -53,7 +53,7 @@ def det(x: Any) -> Tensor:
 def slogdet(x: Any) -> SlogdetResult:
     """The sign of the determinant, a constant, and the logarithm of its absolute value."""
     t = tensor(x)
-    return SlogdetResult(Tensor(np.linalg.slogdet(t._data)[0]), apply(ops.LOGABSDET, t))
+    return SlogdetResult(Tensor(np.linalg.slogdet(t.numpy())[0]), apply(ops.LOGABSDET, t))
 
 
 def inv(x: Any) -> Tensor:
@@ -166,11 +166,11 @@ def vector_norm(t: Tensor, ord: float, axis: int, keepdims: bool) -> Tensor:
     if ord in (np.inf, -np.inf):
         return (max if ord > 0 else min)(abs(t), axis, keepdims)
     if ord == 0:
-        return Tensor((t._data != 0).sum(axis=axis, keepdims=keepdims).astype(t.dtype))
+        return constant(np.not_equal, t, 0).astype(t.dtype).sum(axis, keepdims)
     if ord == 1:
         return sum(abs(t), axis, keepdims)
     total = sum(abs(t) ** ord, axis, keepdims)
-    zero = total._data == 0  # where 0 ** (1 / ord) has no slope
+    zero = constant(np.equal, total, 0)  # where 0 ** (1 / ord) has no slope
     return where(zero, 0, where(zero, 1, total) ** (1 / ord))
 
 

@@ -95,7 +95,7 @@ def median(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def nanmedian(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The median of what is not NaN."""
     t = tensor(x)
-    return middle(t, axis, np.isfinite(t._data).sum(axis=axis, keepdims=True), keepdims)
+    return middle(t, axis, (~np.isnan(t._data)).sum(axis=axis, keepdims=True), keepdims)
 
 
 def middle(t: Tensor, axis: Axis, n: Any, keepdims: bool) -> Tensor:
@@ -116,13 +116,14 @@ def middle(t: Tensor, axis: Axis, n: Any, keepdims: bool) -> Tensor:
 def known(x: Any, instead: float) -> Tensor:
     """x with a number in the place of each NaN."""
     t = tensor(x)
-    return where(np.isnan(t._data), instead, t)
+    return where(constant(np.isnan, t), instead, t)
 
 
-def counts(x: Any, axis: Axis, keepdims: bool) -> Any:
+def counts(x: Any, axis: Axis, keepdims: bool) -> Tensor:
     """How many elements over `axis` are not NaN."""
     t = tensor(x)
-    return np.sum(~np.isnan(t._data), axis=axis, keepdims=keepdims, dtype=t.dtype if t.dtype.kind == "f" else float)
+    there = constant(np.logical_not, constant(np.isnan, t))
+    return there.astype(t.dtype if t.dtype.kind == "f" else float).sum(axis, keepdims)
 
 
 def nansum(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -142,7 +143,8 @@ def nanmean(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
 
 def nanvar(x: Any, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> Tensor:
     """The variance of what is not NaN."""
-    centred = known(tensor(x) - nanmean(x, axis, keepdims=True), 0)
+    t = tensor(x)
+    centred = where(constant(np.isnan, t), 0, t - nanmean(t, axis, keepdims=True))
     return divide((centred * centred).sum(axis, keepdims), counts(x, axis, keepdims) - ddof)
 
 
@@ -153,12 +155,18 @@ def nanstd(x: Any, axis: Axis = None, ddof: int = 0, keepdims: bool = False) -> 
 
 def nanmax(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The largest element that is not NaN; NaN where there is none."""
-    return where(counts(x, axis, keepdims) == 0, np.nan, known(x, -np.inf).max(axis, keepdims))
+    t = tensor(x)
+    if t.dtype.kind != "f":
+        return t.max(axis, keepdims)
+    return where(np.equal(counts(t, axis, keepdims), 0), np.nan, known(t, -np.inf).max(axis, keepdims))
 
 
 def nanmin(x: Any, axis: Axis = None, keepdims: bool = False) -> Tensor:
     """The smallest element that is not NaN; NaN where there is none."""
-    return where(counts(x, axis, keepdims) == 0, np.nan, known(x, np.inf).min(axis, keepdims))
+    t = tensor(x)
+    if t.dtype.kind != "f":
+        return t.min(axis, keepdims)
+    return where(np.equal(counts(t, axis, keepdims), 0), np.nan, known(t, np.inf).min(axis, keepdims))
 
 
 def nancumsum(x: Any, axis: int | None = None) -> Tensor:

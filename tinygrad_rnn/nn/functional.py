@@ -146,6 +146,8 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     if not 0 <= p <= 1:
         raise ValueError(f"dropout: p must be between 0 and 1, got {p}")
     whole = lift(x)
+    if whole.dtype.kind != "f":
+        raise TypeError(f"dropout: expected a floating dtype, got {whole.describe()}: write x.astype(np.float32)")
     if not training or p == 0:
         return whole
     kept = (generator.random(whole.shape) >= p).astype(whole.dtype)

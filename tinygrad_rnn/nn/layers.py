@@ -75,7 +75,7 @@ class LayerNorm(Module):
     def __init__(
         self, normalized_shape: int | tuple[int, ...], eps: float = 1e-5, *, bias: bool = True, dtype: DTypeLike = np.float32
     ) -> None:
-        self.normalized_shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = tuple(np.atleast_1d(normalized_shape).tolist())
         if not self.normalized_shape or min(self.normalized_shape) < 1:
             raise ValueError(f"LayerNorm: sizes must be positive, got {self.normalized_shape}")
         self.eps = eps

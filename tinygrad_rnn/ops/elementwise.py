@@ -35,6 +35,12 @@ def sinc_slope(x: Any) -> Any:
     return np.where(near, series * small, (np.cos(pi * large) - np.sinc(large)) / large)
 
 
+def odds(d: Any) -> Any:
+    """exp(x) / (exp(x) + exp(y)) where d = x - y. Nothing overflows, and what is small keeps its digits."""
+    e = np.exp(np.where(d > 0, -d, d))
+    return np.where(d > 0, 1, e) / (1 + e)
+
+
 def nonzero(x: Any) -> Any:
     """x with 1 in the place of 0, so that one can divide by it where the quotient is not used."""
     return np.where(np.equal(x, 0), 1, x)
@@ -93,9 +99,9 @@ MAXIMUM  = op("maximum",  np.maximum,
 MINIMUM  = op("minimum",  np.minimum,
               lambda g, out, x, y: g * (x < y) + g / 2 * np.equal(x, y),
               lambda g, out, x, y: g * (y < x) + g / 2 * np.equal(x, y))
-LOGADDEXP = op("logaddexp", np.logaddexp, lambda g, out, x, y: g * np.exp(x - out), lambda g, out, x, y: g * np.exp(y - out))
+LOGADDEXP = op("logaddexp", np.logaddexp, lambda g, out, x, y: g * odds(x - y), lambda g, out, x, y: g * odds(y - x))
 LOGADDEXP2 = op("logaddexp2", np.logaddexp2,
-              lambda g, out, x, y: g * np.exp2(x - out), lambda g, out, x, y: g * np.exp2(y - out))
+              lambda g, out, x, y: g * odds((x - y) * log(2)), lambda g, out, x, y: g * odds((y - x) * log(2)))
 WHERE    = op("where",    np.where,      None, lambda g, out, c, x, y: np.where(c, g, 0),
                                                lambda g, out, c, x, y: np.where(c, 0, g))
 CLIP     = op("clip",     lambda x, low, high: np.minimum(np.maximum(x, low), high),
