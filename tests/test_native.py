@@ -6,7 +6,9 @@ The oracle is a loop over NumPy arrays in double precision, and its central diff
 import copy
 import pickle
 import re
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -593,6 +595,39 @@ def test_what_c_is_given_is_aligned():
     assert out.tolist() == [1] * 6
 
 
+@pytest.mark.parametrize("given", [np.ones(6), np.ones((6, 2))[:, 0]], ids=["as it is", "converted"])
+def test_a_call_of_c_keeps_nothing(given):
+    [copy] = functions(COPY)
+    out = np.zeros(6)
+    counts = [sys.getrefcount(x) for x in (given, out, copy)]
+    for _ in range(10):
+        copy(1, 6, given, out)
+    assert [sys.getrefcount(x) for x in (given, out, copy)] == counts
+
+
+def test_what_cannot_be_converted_is_an_error():
+    [copy] = functions(COPY)
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        copy(1, 1, "one", np.zeros(1))
+
+
+def test_other_threads_run_while_c_does():
+    waiting = COPY.replace("i < T * N; i++) out[i] = a[i];", "i <= T && out[0] == 0; i++) out[1] = i + a[0];")
+    [wait] = functions(waiting.replace("double *restrict out", "volatile double *out"))
+    out, steps = np.zeros(2), 10**10
+
+    def end():
+        while out[1] == 0:  # C has not begun
+            time.sleep(0.001)
+        out[0] = 1
+
+    other = threading.Thread(target=end)
+    other.start()
+    wait(steps, 1, np.ones(1), out)
+    other.join()
+    assert out[1] <= steps
+
+
 def test_results_stay_after_the_next_calls(layer, x):
     compiled = tg.compile(layer, target="c")
     leaf = tg.Tensor(x, requires_grad=True)
@@ -705,7 +740,7 @@ NAMES = [
     *sorted(KEYWORDS), "T", "N", "I", "j", "n", "t", "gemm", "gemmf", "product", "tanh", "expf", "sigmoid", "VECTOR", "main",
     "lanes", "lanesf", "LANES", "small_product",
     "kept", "h_old", "h_new", "hs_all", "x", "dh", "é", "a b", "1", "_", "a;b", "forward_steps", "NULL", "stdin", "asm",
-    "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "Arrays", "on_arrays", "on_fitting", "head",
+    "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "on_arrays", "python", "method", "head",
     "types", "errno", '"""', "*/", "a\nb",
 ]  # fmt: skip
 
