@@ -765,7 +765,7 @@ NAMES = [
     "lanes", "lanesf", "LANES", "small_product",
     "kept", "h_old", "h_new", "hs_all", "x", "dh", "é", "a b", "1", "_", "a;b", "forward_steps", "NULL", "stdin", "asm",
     "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "on_arrays", "python", "method", "head",
-    "types", "errno", '"""', "*/", "a\nb",
+    "types", "errno", "float64", '"""', "*/", "a\nb",
 ]  # fmt: skip
 
 
