@@ -737,7 +737,16 @@ def test_what_is_little_and_of_one_step_is_on_the_stack_of_c(stack, monkeypatch)
     rng = np.random.default_rng(0)
     layer = same(step, rng.normal(size=(4, 2, 3)), (rng.normal(size=(2, 3)),), {"U": rng.normal(size=(3, 12)) / 5})
     forward = layer.source.split("void backward_steps")[0]
-    assert ("double z[24];" in forward, "double *restrict z = kept;" in forward) == (stack == 24, stack < 24)
+    assert ("double z[N * 12];" in forward, "double *restrict z = kept;" in forward) == (stack == 24, stack < 24)
+
+
+def test_batches_of_two_sizes_run_the_same_c():
+    compiled, texts = tg.compile(nn.GRU(2, 3), target="c"), []
+    for batch in (2, 3):
+        compiled(np.ones((4, batch, 2), np.float32))
+        texts.append(compiled.source.split('"""')[3])
+    assert "float dh_rows[N * 3];" in texts[0]
+    assert texts[0] == texts[1]
 
 
 def test_a_name_of_the_cell_goes_before_one_made_up():

@@ -55,7 +55,7 @@ class Memory:
     def declared(self, name: str, buffer: Buffer, base: str, batch: int) -> str:
         """A buffer, as C declares it."""
         if self.on_stack(batch):
-            size = buffer.node.shape[-1] if isinstance(buffer, Row) else batch * width(buffer.node)
+            size = buffer.node.shape[-1] if isinstance(buffer, Row) else elements(buffer.node)
             return f"{TYPES[self.dtype]} {name}[{size}];"
         return f"{TYPES[self.dtype]} *restrict {name} = {added(base, self.start(buffer))};"
 
