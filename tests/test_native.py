@@ -6,7 +6,9 @@ The oracle is a loop over NumPy arrays in double precision, and its central diff
 import copy
 import pickle
 import re
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,10 +16,9 @@ from conftest import in_threads, needs_compiler
 
 import tinygrad_rnn as tg
 from tinygrad_rnn import nn
-from tinygrad_rnn.compiler.native import build, pass_text
+from tinygrad_rnn.compiler.native import build, loops, pass_text
 from tinygrad_rnn.compiler.native.c_text import ELEMENT, END, KEYWORDS
 from tinygrad_rnn.compiler.native.call import functions
-from tinygrad_rnn.compiler.native.loops import folded
 
 pytestmark = [needs_compiler, pytest.mark.filterwarnings("error")]
 
@@ -593,6 +594,39 @@ def test_what_c_is_given_is_aligned():
     assert out.tolist() == [1] * 6
 
 
+@pytest.mark.parametrize("given", [np.ones(6), np.ones((6, 2))[:, 0]], ids=["as it is", "converted"])
+def test_a_call_of_c_keeps_nothing(given):
+    [copy] = functions(COPY)
+    out = np.zeros(6)
+    counts = [sys.getrefcount(x) for x in (given, out, copy)]
+    for _ in range(10):
+        copy(1, 6, given, out)
+    assert [sys.getrefcount(x) for x in (given, out, copy)] == counts
+
+
+def test_what_cannot_be_converted_is_an_error():
+    [copy] = functions(COPY)
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        copy(1, 1, "one", np.zeros(1))
+
+
+def test_other_threads_run_while_c_does():
+    waiting = COPY.replace("i < T * N; i++) out[i] = a[i];", "i <= T && out[0] == 0; i++) out[1] = i + a[0];")
+    [wait] = functions(waiting.replace("double *restrict out", "volatile double *out"))
+    out, steps = np.zeros(2), 10**10
+
+    def end():
+        while out[1] == 0:  # C has not begun
+            time.sleep(0.001)
+        out[0] = 1
+
+    other = threading.Thread(target=end)
+    other.start()
+    wait(steps, 1, np.ones(1), out)
+    other.join()
+    assert out[1] <= steps
+
+
 def test_results_stay_after_the_next_calls(layer, x):
     compiled = tg.compile(layer, target="c")
     leaf = tg.Tensor(x, requires_grad=True)
@@ -607,6 +641,18 @@ def test_results_stay_after_the_next_calls(layer, x):
     for a, b in zip(everything, before, strict=True):
         np.testing.assert_array_equal(a, b)
     assert not any(np.shares_memory(a, b) for i, a in enumerate(everything[3:]) for b in everything[: i + 3])
+
+
+def test_gradients_that_are_reshaped_share_no_memory():
+    def step(x, h, column, row, cube):
+        return np.tanh(x + h + column.reshape(3) + row + cube.reshape(3, 1)[:, 0])
+
+    rng = np.random.default_rng(0)
+    weights = {"column": rng.normal(size=(3, 1)), "row": rng.normal(size=3), "cube": rng.normal(size=(1, 3, 1))}
+    layer = same(step, rng.normal(size=(4, 2, 3)), (rng.normal(size=(2, 3)),), weights)
+    grads = [p.grad.data for p in layer.parameters()]
+    assert not any(np.shares_memory(a, b) for i, a in enumerate(grads) for b in grads[:i])
+    assert "[dcolumn, drow.copy(), dcube.copy()]" in layer.source  # the first is all that is left of memory for three
 
 
 def test_changed_weights_are_seen(layer, x):
@@ -681,6 +727,28 @@ def test_what_is_kept_is_not_kept_twice(layer, x):
         assert f"kept = empty(2 * (T * {arrays * 3} + " in compiled.source
 
 
+@pytest.mark.parametrize("stack", [24, 23])  # a product of twelve columns for each of two sequences
+def test_what_is_little_and_of_one_step_is_on_the_stack_of_c(stack, monkeypatch):
+    def step(x, h, U):
+        i, f, g, o = np.split(h @ U, 4, axis=1)
+        return x + i - f + g - o
+
+    monkeypatch.setattr(loops, "STACK", stack)
+    rng = np.random.default_rng(0)
+    layer = same(step, rng.normal(size=(4, 2, 3)), (rng.normal(size=(2, 3)),), {"U": rng.normal(size=(3, 12)) / 5})
+    forward = layer.source.split("void backward_steps")[0]
+    assert ("double z[N * 12];" in forward, "double *restrict z = kept;" in forward) == (stack == 24, stack < 24)
+
+
+def test_batches_of_two_sizes_run_the_same_c():
+    compiled, texts = tg.compile(nn.GRU(2, 3), target="c"), []
+    for batch in (2, 3):
+        compiled(np.ones((4, batch, 2), np.float32))
+        texts.append(compiled.source.split('"""')[3])
+    assert "float dh_rows[N * 3];" in texts[0]
+    assert texts[0] == texts[1]
+
+
 def test_a_name_of_the_cell_goes_before_one_made_up():
     compiled = tg.compile(nn.GRU(2, 3, dtype=np.float64), target="c")  # its product would be called z, as its update gate is
     compiled(np.zeros((1, 2, 2)))
@@ -689,24 +757,24 @@ def test_a_name_of_the_cell_goes_before_one_made_up():
 
 def test_long_lines_are_broken_before_signs():
     line = f"    const float o = sigmoidf({' + '.join(f'long_name[n * 16 + {i} + j] * w[{i} - j]' for i in range(9))});"
-    first, *others = folded(line)
+    first, *others = loops.folded(line)
     assert first.startswith("    const float o = sigmoidf(long_name[n * 16 + 0 + j] * w[0 - j] + ")
     assert len(others) == 3
     for row in others:
         assert row.startswith("        + long_name[n * 16 + ")
         assert len(row) <= 127
     assert " ".join(row.strip() for row in [first, *others]) == line.strip()
-    assert folded("    #pragma omp simd") == ["    #pragma omp simd"]
+    assert loops.folded("    #pragma omp simd") == ["    #pragma omp simd"]
     deep = f"x = {'a' * 60} + ({'b' * 50} - {'c' * 30}) * d;"  # in as few parentheses as can be
-    assert folded(deep) == [deep[:64], f"    + ({'b' * 50} - {'c' * 30}) * d;"]
+    assert loops.folded(deep) == [deep[:64], f"    + ({'b' * 50} - {'c' * 30}) * d;"]
 
 
 NAMES = [
     *sorted(KEYWORDS), "T", "N", "I", "j", "n", "t", "gemm", "gemmf", "product", "tanh", "expf", "sigmoid", "VECTOR", "main",
     "lanes", "lanesf", "LANES", "small_product",
     "kept", "h_old", "h_new", "hs_all", "x", "dh", "é", "a b", "1", "_", "a;b", "forward_steps", "NULL", "stdin", "asm",
-    "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "Arrays", "on_arrays", "on_fitting", "head",
-    "types", "errno", '"""', "*/", "a\nb",
+    "typeof", "M_PI", "bool", "true", "unix", "linux", "__x86_64__", "Array", "on_arrays", "python", "method", "head",
+    "types", "errno", "float64", '"""', "*/", "a\nb",
 ]  # fmt: skip
 
 

@@ -78,7 +78,7 @@ class AtOnce(Writer):
             if x.rank == CONSTANT:
                 return f"T * {self.use_node(x)}.sum({axes})"
             if axes == (0,) and len(x.shape) == 2:
-                return f"dot(ones(T * {x.shape[0]}, {str(x.dtype)!r}), {self.rows(x)})"
+                return f"dot(ones(T * {x.shape[0]}, {self.dtype(x.dtype)}), {self.rows(x)})"
             return f"{self.use_node(x)}.sum({(0, *(a + 1 for a in axes))})"
         if node.op == "columns":  # each step's sum first, which is more exact than one long sum
             return f"einsum('tni,tni->ti', {', '.join(map(self.over_time, node.args))}).sum(0)"
@@ -150,7 +150,7 @@ class AtOnce(Writer):
         if node not in self.scope.known:
             self.scope.known[node] = self.name(node)
             shape = ", ".join(map(str, node.shape))
-            self.line(f"{self.scope.known[node]} = empty((T, {shape}), {str(node.dtype)!r})")
+            self.line(f"{self.scope.known[node]} = empty((T, {shape}), {self.dtype(node.dtype)})")
         return self.scope.known[node]
 
     def with_axes(self, node: Node, axes: int) -> str:

@@ -123,9 +123,12 @@ class Emitter(AtOnce):
             if node is None:
                 texts.append("None")
                 continue
-            text, place = self.use_node(node), self.places.of.get(node)
-            memory = place.buffer if place else node
-            own = node in self.scope.own and node.op not in VIEWS if place is None else place.buffer.node is node
+            text, root = self.use_node(node), node
+            while root.op == "reshape" and root not in self.places.of:  # it shows the memory of what it is given
+                root = root.args[0]
+            place = self.places.of.get(root)
+            memory = place.buffer if place else root
+            own = root in self.scope.own and root.op not in VIEWS if place is None else place.buffer.node is root
             if node is self.rolled.dx and node.rank == CONSTANT:
                 text, own = self.over_time(node), False
             texts.append(text if own and memory not in given else f"{text}.copy()")

@@ -147,7 +147,7 @@ class Writer:
         wish = f"{buffer.name or 's'}s" if buffer.state else None
         name = self.name(buffer, wish)
         shape = ", ".join([*lead, *map(str, buffer.shape)])
-        self.line(f"{name} = empty(({shape}{',' if len(lead) + len(buffer.shape) == 1 else ''}), {str(buffer.dtype)!r})")
+        self.line(f"{name} = empty(({shape}{',' if len(lead) + len(buffer.shape) == 1 else ''}), {self.dtype(buffer.dtype)})")
         self.scope.known[buffer] = name
         return name
 
@@ -159,6 +159,10 @@ class Writer:
         name = self.unique(wish)
         self.globals[name] = function
         return name
+
+    def dtype(self, dtype: np.dtype[Any]) -> str:
+        """The name of a dtype: of NumPy's class, which it understands sooner than a string."""
+        return self.library(dtype.type, dtype.type.__name__)
 
     def parameter(self, value: Any) -> str:
         """A static parameter: as text where it has one, else under a name."""

@@ -64,8 +64,8 @@ class NativeEmitter(Emitter):
         for node, place in (self.places.sums | self.places.products).items() if loop == BACKWARD else ():
             self.scope.known[node] = self.use(place.buffer)
         for memory in self.memory.values():
-            if memory.loop == loop:
-                self.line(f"{memory.name} = empty({memory.size(self.batch)}, {str(memory.dtype)!r})")
+            if memory.loop == loop and not memory.on_stack(self.batch):
+                self.line(f"{memory.name} = empty({memory.size(self.batch)}, {self.dtype(memory.dtype)})")
         for line in wrapped(f"{name}(", ["T", str(self.batch), *function.called], ")"):
             self.line(line)
 

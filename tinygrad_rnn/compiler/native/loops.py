@@ -24,11 +24,14 @@ if TYPE_CHECKING:
 
 WIDEST = 100  # characters of a list
 LONGEST = 127  # of a line
+STACK = 1 << 12  # elements that C may have there
 SIGN = re.compile(r" ([-+?:]|&&|\|\|) ")
 
 
 class Memory:
-    """What only C reads and writes, in one array: first what is kept for all steps, then what belongs to one."""
+    """What only C reads and writes: in one array, first what is kept for all steps, then what belongs to one; or, if little
+    belongs to one and nothing is kept, on C's stack.
+    """
 
     def __init__(self, name: str, loop: str, dtype: Any) -> None:
         self.name, self.loop, self.dtype = name, loop, dtype
@@ -44,6 +47,17 @@ class Memory:
             self.at[buffer], self.kept = self.kept, self.kept + width(buffer.node)
         else:
             self.at[buffer], self.once = self.once, self.once + width(buffer.node)
+
+    def on_stack(self, batch: int) -> bool:
+        """Is it there?"""
+        return not self.kept and batch * self.once + self.rows <= STACK
+
+    def declared(self, name: str, buffer: Buffer, base: str, batch: int) -> str:
+        """A buffer, as C declares it."""
+        if self.on_stack(batch):
+            size = buffer.node.shape[-1] if isinstance(buffer, Row) else elements(buffer.node)
+            return f"{TYPES[self.dtype]} {name}[{size}];"
+        return f"{TYPES[self.dtype]} *restrict {name} = {added(base, self.start(buffer))};"
 
     def size(self, batch: int) -> str:
         """How many elements there are."""
@@ -116,6 +130,9 @@ class Loop:
         self.before = self.begin_states()
         self.body = self.steps()
         self.after = [self.product_over_time(n) for n in self.plan.products] if loop == BACKWARD else []
+        for _, base, memory in self.parts.values():
+            if memory.on_stack(emitter.batch):
+                self.arguments.pop(base, None)
         given_first = sorted(self.arguments.values(), key=lambda each: not each[0].startswith("const"))
         self.declared, self.called = zip(*given_first, strict=True)
 
@@ -147,7 +164,7 @@ class Loop:
     def text(self) -> str:
         """The function."""
         parts = sorted(
-            (memory.order(buffer), f"    {TYPES[buffer.dtype]} *restrict {name} = {added(base, memory.start(buffer))};")
+            (memory.order(buffer), f"    {memory.declared(name, buffer, base, self.emitter.batch)}")
             for name, (buffer, base, memory) in self.parts.items()
         )
         sums = self.plan.sums if self.loop == BACKWARD else {}
