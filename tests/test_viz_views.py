@@ -463,7 +463,21 @@ def test_names_that_dot_or_xml_could_misread(view: str) -> None:
 @pytest.mark.parametrize("view", ["unrolled", "windowed", "modules"])
 @pytest.mark.parametrize("name", list(LOOPS))
 def test_columns_are_in_order(name: str, view: str, program: str) -> None:
-    graph = draw(LOOPS[name](7), view=view)
+    ordered(draw(LOOPS[name](7), view=view), program)
+
+
+@pytest.mark.parametrize("program", ["dot", "graphviz-pure"])
+@pytest.mark.parametrize("view", ["windowed", "modules"])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("kind", [nn.RNN, nn.GRU])
+def test_columns_are_in_order_where_samples_end_early(kind: Callable[..., Any], layers: int, view: str, program: str) -> None:
+    tg.manual_seed(0)
+    y, _ = kind(E, H, layers)(Tensor(array(12, N, E), name="x"), lengths=[12, 10])
+    ordered(draw((y**2).mean(), view=view), program)
+
+
+def ordered(graph: Any, program: str) -> None:
+    """Assert that a column ends before the next one begins."""
     columns = clusters(laid_out(graph.source, program))
     assert len(columns) == len(graph.graph.steps)
     for (_, end), (begin, _) in pairwise(columns):

@@ -166,7 +166,7 @@ class Compiled(Module):
             if k and layer.dropout:
                 x = dropout(x, layer.dropout, layer.training)
             if ends is not None:
-                x = where(ends.real, x, x[0])
+                x = where(ends.real, x, x[ends.shortest - 1])
             runs = []
             for suffix in layer._suffixes():
                 name = f"l{k}{suffix}"

@@ -46,8 +46,9 @@ def zoneout(old: State, new: State, rates: tuple[float, ...], training: bool) ->
 class Lengths:
     """How many steps of each sample of a padded batch are real.
 
-    A padded step is computed like any other, but on the sample's own first input instead of the padding, and then the state
-    stays as it was. So nothing of the padding is read, and what is computed there gets a gradient of exactly zero.
+    A padded step is computed like any other, but on an input of the sample's own instead of the padding, and then the state
+    stays as it was. So nothing of the padding is read, and what is computed there gets a gradient of exactly zero. That input
+    is from the last step which no sample pads: the nearest, so that edges are short in a picture.
     """
 
     def __init__(self, who: Module, lengths: Any, steps: int, batch: int) -> None:
@@ -67,7 +68,7 @@ class Lengths:
 
     def reader(self, read: Callable[[int], Tensor]) -> Callable[[int], Tensor]:
         """`read` without the padding."""
-        return lambda t: read(t) if t < self.shortest else where(self.real[t], read(t), read(0))
+        return lambda t: read(t) if t < self.shortest else where(self.real[t], read(t), read(self.shortest - 1))
 
     def wait(self, t: int, old: State, new: State) -> State:
         """The new state where step t is real, else the old one."""
