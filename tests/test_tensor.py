@@ -539,6 +539,12 @@ def test_data_can_be_assigned():
     assert (w.data.tolist(), w.dtype) == ([[5, 6], [7, 8]], np.float32)
     with pytest.raises(ValueError, match=r"cannot assign data of shape \(2,\) to a Tensor \(shape \(2, 2\), float32\)"):
         w.data = [1, 2]
+    with pytest.raises(TypeError, match=r"cannot assign data of dtype complex128 to a Tensor .*: use .astype\(float32\)"):
+        w.data = np.ones((2, 2)) * 1j
+    n = Tensor([1, 2])
+    with pytest.raises(TypeError, match=r"cannot assign data of dtype float64 to a Tensor \(shape \(2,\), int64\)"):
+        n.data = [1.5, 2.5]
+    assert (w.data.tolist(), n.data.tolist()) == ([[5, 6], [7, 8]], [1, 2])
 
 
 def test_the_data_of_a_computed_tensor_is_read_only():
@@ -815,4 +821,14 @@ def test_a_grad_of_the_wrong_shape_is_refused():
     w.grad = tg.Tensor(np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"the .grad of a Tensor \(shape \(2,\).* has shape \(3, 2\).*Set it to None"):
         (v * w).sum().backward()
+    w.grad = 5
+    with pytest.raises(ValueError, match=r"the .grad of a Tensor \(shape \(2,\).* is a int, so nothing can be added to it"):
+        (v * w).sum().backward()
     assert v.grad is None
+
+
+def test_bytes_in_the_order_of_another_machine_are_turned():
+    x = leaf(np.array([1.0, 2.0], ">f8"))
+    (x * x).sum().backward()
+    assert x.dtype.isnative
+    assert (x.data.tolist(), x.grad.data.tolist()) == ([1, 2], [2, 4])

@@ -111,6 +111,8 @@ class Tensor(Operators):
         array = np.array(data._data if isinstance(data, Tensor) else data, dtype=dtype)
         if array.dtype.kind not in "fiub":
             raise TypeError(f"Tensor: expected real numbers or bools, got {type(data).__name__} of dtype {array.dtype}")
+        if not array.dtype.isnative:
+            array = array.astype(array.dtype.newbyteorder("="))
         self._init_leaf(array, name)
         if requires_grad:
             self.requires_grad = True
@@ -163,6 +165,8 @@ class Tensor(Operators):
         value = value._data if isinstance(value, Tensor) else np.asarray(value)
         if value.shape != self._data.shape:
             raise ValueError(f"cannot assign data of shape {value.shape} to {self.describe()}: the shapes must be equal")
+        if not np.can_cast(value.dtype, self._data.dtype, "same_kind"):
+            raise TypeError(f"cannot assign data of dtype {value.dtype} to {self.describe()}: use .astype({self.dtype})")
         if not self._lent or value is not self._lent[0]():  # `w.data -= step` has already written in place
             self._data = self._operand = value.astype(self._data.dtype)
             self._lent = None
@@ -264,9 +268,10 @@ class Tensor(Operators):
             )
         found = gradients([self], [self._seed(gradient, create_graph)], create_graph)
         for leaf in found:
-            if leaf.grad is not None and leaf.grad.shape != leaf.shape:
+            if leaf.grad is not None and getattr(leaf.grad, "shape", None) != leaf.shape:
+                what = f"has shape {leaf.grad.shape}" if hasattr(leaf.grad, "shape") else f"is a {type(leaf.grad).__name__}"
                 raise ValueError(
-                    f"backward: the .grad of {leaf.describe()} has shape {leaf.grad.shape}, so nothing can be added to it. "
+                    f"backward: the .grad of {leaf.describe()} {what}, so nothing can be added to it. "
                     "Set it to None, or to a gradient of the leaf's own shape"
                 )
         with adding_up:

@@ -17,6 +17,7 @@ from ..functions import concatenate, swapaxes, where
 from ..nn.between_steps import Lengths
 from ..nn.functional import dropout
 from ..nn.module import Module
+from ..nn.record import asked
 from ..nn.recurrent import Recurrent
 from ..nn.state import members, sizes, state_dtype
 from ..scope import Scope, current_scope
@@ -132,7 +133,7 @@ class Compiled(Module):
             if (
                 hx is None
                 and lengths is None
-                and not record
+                and record == ()
                 and self._plain
                 and not layer.batch_first
                 and isinstance(x, Tensor)
@@ -158,7 +159,7 @@ class Compiled(Module):
             x = swapaxes(x, 0, 1)
         batch = x.shape[1]
         states = None if hx is None and not hasattr(layer, "initial_state0_l0") else layer._initial_states(batch, hx, batched)
-        names = (record,) if isinstance(record, str) else tuple(dict.fromkeys(record))
+        names = asked(layer, record)
 
         finals: list[list[Tensor]] = []
         records: dict[str, dict[str, Tensor]] = {}

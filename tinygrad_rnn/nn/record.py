@@ -20,6 +20,16 @@ from .state import State, members
 Records = dict[str, dict[str, Tensor]]
 
 
+def asked(who: Module, record: str | Sequence[str]) -> tuple[str, ...]:
+    """The names of what is to be recorded, each once."""
+    names = (record,) if isinstance(record, str) else record
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"{type(who).__name__}: record is a name or a list of names, such as 'f' or ['f', 'c'], got {record!r}"
+        )
+    return tuple(dict.fromkeys(names))
+
+
 class Collector(Watch):
     """The nodes made since it was last emptied. All that it is told it passes on to the watch that stood there before."""
 

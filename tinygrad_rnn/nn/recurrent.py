@@ -20,7 +20,7 @@ from .cells import GRUCell, LSTMCell, RNNCell
 from .functional import dropout
 from .gates import gates_of
 from .module import Module, Parameter
-from .record import Recorder, Records
+from .record import Recorder, Records, asked
 from .state import (
     State,
     check_returned,
@@ -154,7 +154,7 @@ class Recurrent(Module):
         x, time, batched, ends = self._enter(x, lengths)
         length, batch = x.shape[time], x.shape[1 - time]
         states = self._initial_states(batch, hx, batched)
-        names = (record,) if isinstance(record, str) else tuple(record)
+        names = asked(self, record)
 
         steps: list[Tensor] = []
         final: list[State] = []
