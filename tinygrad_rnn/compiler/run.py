@@ -20,7 +20,7 @@ from ..nn.init import generator
 from ..nn.module import Module
 from ..nn.record import Recorder
 from ..nn.recurrent import Recurrent
-from ..nn.state import members
+from ..nn.state import members, output_of
 from ..ops import Array, Op
 from ..tensor import Tensor
 from .emit import emit
@@ -235,8 +235,7 @@ class Rolling:
                 proposed, new = advance(self.layer, cell, self.wanted, x[t], whole, now)
                 recorder.step(0, proposed, new)
             state = list(members(new))
-            y = cell.output(new) if hasattr(cell, "output") else state[0]
-            values.append([y, *(v[0] for v in recorder.values.values())])
+            values.append([output_of(cell, new), *(v[0] for v in recorder.values.values())])
         roots = [stack(each[::-1] if reverse else each) for each in zip(*values, strict=True)] + [
             h.reshape(1, *h.shape) for h in state
         ]
