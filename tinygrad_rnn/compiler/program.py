@@ -57,6 +57,12 @@ class Node:
         """The number of elements at one step."""
         return prod(self.shape)
 
+    def named(self, name: str | None) -> Node:
+        """The node, under this name if it was made and has none."""
+        if self.args and self.name is None:
+            self.name = name
+        return self
+
     def __repr__(self) -> str:
         return f"<{self.name or ''}:{self.op} {self.shape}>"
 

@@ -174,8 +174,8 @@ class Tape(Watch):
         if node.op is not None:
             self.line = f"{of.line}, for the gradient of {node.op.name},"
         name = node.name or of.name
-        if name and made.name is None and made.args:
-            made.name = f"d{name}"
+        if name:
+            made.named(f"d{name}")
 
 
 def plain_key(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
