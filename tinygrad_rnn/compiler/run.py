@@ -102,7 +102,7 @@ class Rolling:
             self.make(target or "numpy")
         else:
             self.make_best()
-        self.current = Settings(layer, name, self.externals, flags).current  # after a trace, which may leave something
+        self.current = Settings(layer, name, cell, self.externals, flags).current  # after a trace, which may leave something
 
     def make_best(self) -> None:
         """The program in C where there is a compiler and the step can be written so, else in NumPy."""

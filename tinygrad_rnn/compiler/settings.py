@@ -16,12 +16,11 @@ trained = attrgetter("_requires_grad")
 
 
 class Settings:
-    """The attributes of a cell, of its modules and of their classes; and which of the tensors that it reads are trained."""
+    """The attributes of a layer's cell, of its modules and of their classes; and which of the tensors it reads are trained."""
 
-    def __init__(self, layer: Recurrent, name: str, tensors: Sequence[Tensor], flags: Sequence[bool]) -> None:
-        self.layer, self.name, self.tensors, self.flags = layer, name, tensors, flags
-        self.cell = layer.cells[name]
-        modules = [m for _, m in self.cell.named_modules()]
+    def __init__(self, layer: Recurrent, name: str, cell: Module, tensors: Sequence[Tensor], flags: list[bool]) -> None:
+        self.layer, self.name, self.cell, self.tensors, self.flags = layer, name, cell, tensors, flags
+        modules = [m for _, m in cell.named_modules()]
         self.now = [vars(m) for m in modules]
         self.before = [[*settings.values()] for settings in self.now]
         own = [cls for cls in dict.fromkeys(map(type, modules)) if cls.__module__ != Module.__module__]
