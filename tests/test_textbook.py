@@ -297,6 +297,18 @@ def test_long_names_are_not_broken():
     exec(textbook(step_of(Verbose()), "").source, {})
 
 
+def test_a_number_after_a_number_stands_apart():
+    class Twice(Plain):
+        def forward(self, x, h):
+            u = np.tanh(x @ self.W + h).named("u1")
+            return u * np.sin(u + x * self.b).named("u1!")
+
+    source = textbook(step_of(Twice()), "").source
+    assert "u1[t] = tanh(a)" in source
+    assert "u1_2[t] = sin(" in source
+    assert "du1_2 = dh * u1[t]" in source
+
+
 def test_the_text_does_not_depend_on_the_process():
     program = (
         "import tinygrad_rnn as tg, test_textbook as here\n"

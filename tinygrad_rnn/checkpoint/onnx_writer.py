@@ -142,12 +142,10 @@ class Graph:
             raise ValueError(f"to_onnx: {who} needs a batch in ONNX: expected 3 axes, got {len(self.shape)}")
         state = module.state_dict()
         cell: Any = module.cells["l0"]
-        after = int(isinstance(cell, GRUCell))  # the reset comes after the product
         self.expect(name, module, cell.input_size, cell.weight_ih.dtype)
         if module.batch_first:
             self.stream = self.node("Transpose", [self.stream], f"{name}.x", perm=[1, 0, 2])
-        layers = range(module.num_layers)
-        finals = [self.layer(f"{name}.l{k}", kind, to_onnx_weights(kind, state, k, after), cell) for k in layers]
+        finals = [self.layer(f"{name}.l{k}", kind, state, k, cell) for k in range(module.num_layers)]
         if module.batch_first:
             self.stream = self.node("Transpose", [self.stream], f"{name}", perm=[1, 0, 2])
         for names, member in zip(zip(*finals, strict=True), ("h_n", "c_n"), strict=False):
@@ -155,14 +153,16 @@ class Graph:
             self.states.append(self.value(f"{name}.{member}", [len(module.cells), None, cell.hidden_size]))
         self.shape = [*self.shape[:-1], cell.hidden_size * (1 + module.bidirectional)]
 
-    def layer(self, name: str, kind: str, arrays: dict[str, Array], cell: Any) -> tuple[str, ...]:
+    def layer(self, name: str, kind: str, state: dict[str, Array], k: int, cell: Any) -> tuple[str, ...]:
         """One layer, in one direction or both; returns the names of its final states."""
+        after = int(isinstance(cell, GRUCell))  # the reset comes after the product
+        arrays = to_onnx_weights(kind, state, k, after)
         count = len(arrays["W"])
         attributes = {"hidden_size": cell.hidden_size, "direction": "bidirectional" if count == 2 else "forward"}
         if kind == "RNN":
             attributes["activations"] = [cell.nonlinearity.capitalize()] * count
         if kind == "GRU":
-            attributes["linear_before_reset"] = int(isinstance(cell, GRUCell))
+            attributes["linear_before_reset"] = after
         weights = [self.weight(f"{name}.{key}", arrays[key]) if key in arrays else "" for key in INPUTS[1:]]
         while not weights[-1]:
             del weights[-1]

@@ -11,7 +11,7 @@ Read it in the order of its work:
     places.py    where values live
     emit.py      the text of the loops; at_once.py: of all around them, over writer.py (names) and text.py (single operations)
     native/      loops in C; from rewrite.py on, in place of NumPy's
-    run.py       a program as an op, and which of the two; self_check.py: is it right?
+    run.py       a program as an op, and which of the two; self_check.py: is it right? settings.py: is it up to date?
     layer.py     a layer that runs programs
 
 textbook.py writes the same program plainly, to be read: readable.py (familiar algebra), pairs.py (the gradient of what),

@@ -13,6 +13,7 @@ import numpy as np
 from ..ops import TABLE
 from .lines import Line
 from .program import Node, forward
+from .text import key_text
 
 COMPARISON, SUM, PRODUCT, SIGN, POWER, ATOM = range(6)  # how tightly an expression holds together
 SIGNS = {
@@ -108,10 +109,7 @@ class Python:
         """What stands between the brackets of an index: `:, :4`."""
         if isinstance(key, tuple):
             return ", ".join(map(self.index, key))
-        if not isinstance(key, slice):
-            return self.parameter(key)
-        ends = [key.start or None, key.stop, key.step]
-        return ":".join("" if end is None else str(end) for end in (ends if key.step else ends[:2]))
+        return key_text(slice(key.start or None, key.stop, key.step) if isinstance(key, slice) else key, self.parameter)
 
     def function(self, op: str) -> str:
         """The name by which an op is called: NumPy's, else the table's."""

@@ -59,9 +59,7 @@ def linear(program: Program, step: Step) -> Step:
             made, *rest = (term.node(program) for term in forms[node])
             for term in rest:
                 made = program.make("add", made, term)
-            if made.name is None and made.args:
-                made.name = node.name
-            new[node] = made
+            new[node] = made.named(node.name)
         return new[node]
 
     for node in order:
@@ -71,10 +69,8 @@ def linear(program: Program, step: Step) -> Step:
             continue
         terms = multiplied(program, node, forms)
         if terms is None:
-            made = program.make(node.op, *(value(x) for x in node.args), **node.params)
-            if made.name is None:
-                made.name = node.name
-            forms[node], new[node] = [Term(made)], made
+            new[node] = program.make(node.op, *(value(x) for x in node.args), **node.params).named(node.name)
+            forms[node] = [Term(new[node])]
             continue
         forms[node] = terms
         often = len(reading.get(node, ())) + (node in final) > 1

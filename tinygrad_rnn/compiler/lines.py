@@ -16,6 +16,7 @@ from .pairs import ACTIVATIONS, Pairs
 from .program import Node, ordered, sliced, users
 from .readable import readable
 from .trace import Step
+from .writer import unused
 
 LONGEST, SHORT = 10, 4  # ops in one expression
 TAKEN = {
@@ -138,13 +139,7 @@ class Lines:
 
     def unique(self, wish: str) -> str:
         """A name that is not taken."""
-        base = re.sub(r"\W+", "_", wish, flags=re.ASCII).strip("_") or "v"
-        base = f"v{base}" if base[0].isdigit() else base
-        name, i = base, 2
-        while name in self.taken:
-            name, i = f"{base}{i}", i + 1
-        self.taken.add(name)
-        return name
+        return unused(re.sub(r"\W+", "_", wish, flags=re.ASCII).strip("_"), self.taken)
 
     def name_all(self) -> None:
         """Names for all that is given and all that has a line."""

@@ -40,7 +40,7 @@ def pack_some(program: Program, nodes: list[Node]) -> dict[Node, Node]:
             ((n, made) for n in range(len(nodes), 1, -1) if (made := packed(program, nodes[:n])) is not None), (1, None)
         )
         if together is not None:
-            together.name = together.name or "".join(n.name or "" for n in nodes[:count]) or None
+            together.named("".join(n.name or "" for n in nodes[:count]) or None)
             start = 0
             for node in nodes[:count]:
                 swap[node] = program.make("getitem", together, key=columns(start, start + node.shape[1]))

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from math import prod
 from typing import Any, NamedTuple
 
-from ..ops import basic
+from ..ops import along, basic
 from .program import Node, elementwise
 from .roll import Rolled
 from .schedule import BACKWARD, FORWARD, KNOWN, LOOPS
@@ -232,9 +232,9 @@ def last_use(body: Iterable[Node], base: dict[Node, Node]) -> dict[Node, int]:
 def parts(whole: Node) -> list[tuple[Any, Node]]:
     """The arguments of a concatenation or a stack, each with its index in the whole."""
     if whole.op == "stack":
-        return [((*(slice(None),) * whole.params["axis"], i), x) for i, x in enumerate(whole.args)]
+        return [(along(whole.params["axis"], i), x) for i, x in enumerate(whole.args)]
     axis, start, found = whole.params["axis"], 0, []
     for x in whole.args:
-        found.append(((*(slice(None),) * axis, slice(start, start + x.shape[axis])), x))
+        found.append((along(axis, slice(start, start + x.shape[axis])), x))
         start += x.shape[axis]
     return found

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..ops import TABLE, basic
+from ..ops import TABLE, along, basic
 
 # Ranks, the highest of what a value depends on: parameters alone, the input, the state; in the way back the gradients of the
 # outputs (seeds) and of the state, from the next step (carries); and for sums over time, all steps.
@@ -56,6 +56,12 @@ class Node:
     def size(self) -> int:
         """The number of elements at one step."""
         return prod(self.shape)
+
+    def named(self, name: str | None) -> Node:
+        """The node, under this name if it was made and has none."""
+        if self.args and self.name is None:
+            self.name = name
+        return self
 
     def __repr__(self) -> str:
         return f"<{self.name or ''}:{self.op} {self.shape}>"
@@ -208,7 +214,7 @@ class Program:
             here, before = sliced(x), sliced(found[-1]) if found else None
             if here and before and here[0] == before[0] == axis and x.args[0] is found[-1].args[0] and before[2] == here[1]:
                 whole, bounds = x.args[0], (before[1], here[2])
-                key = (*(slice(None),) * axis, slice(*bounds), *(slice(None),) * (len(whole.shape) - axis - 1))
+                key = (*along(axis, slice(*bounds)), *(slice(None),) * (len(whole.shape) - axis - 1))
                 found[-1] = whole if bounds == (0, whole.shape[axis]) else self.make("getitem", whole, key=key)
             else:
                 found.append(x)

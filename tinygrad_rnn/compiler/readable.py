@@ -11,34 +11,24 @@ from typing import Any
 import numpy as np
 
 from .norms import expanded
-from .program import NORMS, Node, Program, ordered
+from .program import NORMS, Node, Program
+from .rebuild import rebuilt
 from .trace import Step
 
 
 def readable(step: Step, without: Collection[str] = ()) -> Step:
     """A step of equal values in familiar forms. The gradients of the outputs named in `without` are zero, and leave it."""
-    maker = Maker()
-    new: dict[Node, Node] = {}
-    for name in without:
-        seed = step.seeds[name]
-        new[seed] = maker.constant(np.zeros(seed.shape, seed.dtype))
-    for node in ordered([*step.new, *step.outputs.values(), *step.gradients.values()]):
-        if node in new:
-            continue
+    maker, zero = Maker(), {step.seeds[name] for name in without}
+
+    def rule(node: Node, args: tuple[Node, ...]) -> Node:
+        if node in zero:
+            return maker.constant(np.zeros(node.shape, node.dtype))
         if node.op == "constant":
-            new[node] = maker.constant(node.value)
-        elif not node.args:
-            new[node] = node
-        else:
-            made = new[node] = maker.make(node.op, *(new[x] for x in node.args), **node.params)
-            if made.args:
-                made.name = made.name or node.name
-    return step._replace(
-        new=tuple(new[n] for n in step.new),
-        outputs={name: new[n] for name, n in step.outputs.items()},
-        seeds={name: n for name, n in step.seeds.items() if name not in without},
-        gradients={of: new[n] for of, n in step.gradients.items()},
-    )
+            return maker.constant(node.value)
+        return maker.make(node.op, *args, **node.params) if args else node
+
+    made = rebuilt(maker.program, step, rule)
+    return made._replace(seeds={name: n for name, n in step.seeds.items() if name not in without})
 
 
 class Maker:

@@ -24,10 +24,8 @@ def rebuilt(program: Program, step: Step, rule: Rule) -> Step:
         made = rule(node, args)
         if made is None:
             made = node if args == node.args else program.make(node.op, *args, **node.params)
-        if made.name is None and made.args:
-            made.name = node.name
         made.line = made.line or node.line
-        new[node] = made
+        new[node] = made.named(node.name)
     return step._replace(
         new=tuple(new[n] for n in step.new),
         outputs={name: new[n] for name, n in step.outputs.items()},

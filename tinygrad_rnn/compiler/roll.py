@@ -93,9 +93,7 @@ def total(program: Program, reading: Mapping[Node, list[Node]], g: Node) -> Node
             node = make("reshape", node, shape=g.shape)
     else:
         node = make("total", kept(program, g), axes=())
-    if node.name is None and node.args:
-        node.name = g.name
-    return node
+    return node.named(g.name)
 
 
 def matrices(a: Node, b: Node) -> bool:

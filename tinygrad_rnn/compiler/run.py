@@ -8,7 +8,6 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import count
-from operator import attrgetter, is_
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,9 @@ from ..backward import gradients
 from ..functions import stack
 from ..nn.between_steps import Lengths, recurrent_mask
 from ..nn.init import generator
-from ..nn.module import Module
 from ..nn.record import Recorder
 from ..nn.recurrent import Recurrent
-from ..nn.state import members
+from ..nn.state import members, output_of
 from ..ops import Array, Op
 from ..tensor import Tensor
 from .emit import emit
@@ -32,6 +30,7 @@ from .native.plan import NotInC
 from .rewrite import improved
 from .roll import roll
 from .self_check import check
+from .settings import Settings, trained
 from .textbook import textbook
 from .trace import CompileError, Wanted, advance, trace
 
@@ -53,7 +52,6 @@ class Shares(dict[int, Any]):
         return Shares(self | other)  # an output is one node, which gives its share once
 
 
-trained = attrgetter("_requires_grad")
 compiler_failed = False  # in this process
 numbers = count()  # of programs, so that each has a file name of its own
 OUTPUT = Op("output", lambda box, index: box[()][0][index], lambda g, out, box, index: Shares({index: g}))
@@ -76,7 +74,7 @@ class Rolling:
 
     def __init__(self, layer: Recurrent, name: str, wanted: Wanted, target: str | None) -> None:
         self.layer, self.name, self.wanted, self.target = layer, name, wanted, target
-        self.cell = cell = layer.cells[name]
+        cell = layer.cells[name]
         step = trace(layer, cell, wanted)
         while [h.dtype.str for h in step.new] != [dtype for _, dtype in wanted.states]:
             promoted = tuple(
@@ -87,14 +85,14 @@ class Rolling:
             wanted = wanted._replace(states=promoted)
             step = trace(layer, cell, wanted)
         self.externals = tuple(step.externals)
-        self.flags = list(map(trained, self.externals))
+        flags = list(map(trained, self.externals))
         self.zeros = tuple(np.zeros(shape, dtype) for shape, dtype in wanted.states)
         self.outputs, self.reverse = len(step.outputs), name.endswith("_reverse")
         self.extra_names = [n for n in step.given if n == "mask" or n == "real" or n.startswith("zone")]
         kind = re.sub(r"\W", "_", type(cell).__name__)
         self.step, self.title = step, f"{kind} over time, for inputs {wanted.x[0]} a step"
         self.reached = step.reached()
-        asked = [wanted.gradient[0], *[wanted.gradient[1]] * len(step.states), *self.flags] if wanted.gradient else []
+        asked = [wanted.gradient[0], *[wanted.gradient[1]] * len(step.states), *flags] if wanted.gradient else []
         self.whole = all(there or not one for row in self.reached for there, one in zip(row, asked, strict=False))
         self.dtypes = [wanted.x[1], *(n.dtype for n in step.new), *(x.dtype for x in self.externals)]
         self.op = Op(f"{kind} over time", self.run, self.run_back, variadic=True, fresh=True)
@@ -104,11 +102,7 @@ class Rolling:
             self.make(target or "numpy")
         else:
             self.make_best()
-        self.settings = [vars(m) for _, m in cell.named_modules()]  # as they are after a trace, which may leave something
-        self.as_traced = [[*settings.values()] for settings in self.settings]
-        own = [cls for cls in {type(m): None for _, m in cell.named_modules()} if cls.__module__ != Module.__module__]
-        self.of_class = [(vars(cls), k, v) for cls in own for k, v in vars(cls).items() if k[0] != "_" and not callable(v)]
-        self.deep = [(v, contents(v)) for values in self.as_traced for v in values if contents(v) is not v]
+        self.current = Settings(layer, name, cell, self.externals, flags).current  # after a trace, which may leave something
 
     def make_best(self) -> None:
         """The program in C where there is a compiler and the step can be written so, else in NumPy."""
@@ -153,17 +147,6 @@ class Rolling:
     def forget(self) -> None:
         """Give up what the program keeps outside of itself."""
         linecache.cache.pop(self.file, None)
-
-    def current(self) -> bool:
-        """Is the cell as it was when it was traced: its settings, and which parameters are trained?"""
-        for now, before in zip(self.settings, self.as_traced):  # noqa: B905 (strict is slow)
-            if len(now) != len(before) or not all(map(is_, now.values(), before)):
-                return False
-        if self.layer.cells[self.name] is not self.cell or list(map(trained, self.externals)) != self.flags:
-            return False
-        if self.of_class and any(now.get(k) is not v for now, k, v in self.of_class):
-            return False
-        return not self.deep or all(contents(now) == before for now, before in self.deep)
 
     # -- the op --------------------------------------------------------------------------------------------------------------
 
@@ -235,25 +218,10 @@ class Rolling:
                 proposed, new = advance(self.layer, cell, self.wanted, x[t], whole, now)
                 recorder.step(0, proposed, new)
             state = list(members(new))
-            y = cell.output(new) if hasattr(cell, "output") else state[0]
-            values.append([y, *(v[0] for v in recorder.values.values())])
+            values.append([output_of(cell, new), *(v[0] for v in recorder.values.values())])
         roots = [stack(each[::-1] if reverse else each) for each in zip(*values, strict=True)] + [
             h.reshape(1, *h.shape) for h in state
         ]
         targets = [i for i in inputs if isinstance(i, Tensor) and i._requires_grad]
         found = gradients([roots[i] for i in grads], list(grads.values()), create_graph=True, targets=targets)
         return lambda i: found.get(inputs[i])
-
-
-def contents(value: Any) -> Any:
-    """What a setting holds that can change while it stays the same object; the value itself if nothing."""
-    if isinstance(value, np.ndarray):
-        return value.shape, value.dtype.str, value.tobytes()
-    if isinstance(value, list | tuple):
-        inside = [contents(v) for v in value]
-        return value if isinstance(value, tuple) and all(map(is_, inside, value)) else inside
-    if isinstance(value, dict):
-        return [(key, contents(v)) for key, v in value.items()]
-    if isinstance(value, Module | Tensor | type) or callable(value) or not hasattr(value, "__dict__"):
-        return value
-    return [(key, contents(v)) for key, v in vars(value).items()]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from ..ops import basic
@@ -36,16 +36,14 @@ def written(node: Node, texts: list[str], lead: int = 0) -> str | None:
     return None
 
 
-def key_text(key: Any) -> str:
-    """An index as one writes it."""
-
-    def part(k: Any) -> str:
-        if isinstance(k, slice):
-            ends = ["" if end is None else str(end) for end in (k.start, k.stop)]
-            return ":".join(ends + ([str(k.step)] if k.step is not None else []))
-        return str(k)
-
-    return ", ".join(map(part, key)) if isinstance(key, tuple) else part(key)
+def key_text(key: Any, other: Callable[[Any], str] = str) -> str:
+    """An index as one writes it: `:, 0:4`. `other` writes what is no slice."""
+    if isinstance(key, tuple):
+        return ", ".join(key_text(part, other) for part in key)
+    if not isinstance(key, slice):
+        return other(key)
+    ends = [key.start, key.stop] if key.step is None else [key.start, key.stop, key.step]
+    return ":".join("" if end is None else str(end) for end in ends)
 
 
 def direct(view: View) -> str:

@@ -18,9 +18,9 @@ from ..nn.between_steps import masked, zoneout
 from ..nn.init import generator
 from ..nn.module import Module
 from ..nn.record import Recorder
-from ..nn.state import State, check_returned, like, members
-from ..ops import TRANSPOSE, Op, basic
-from ..scope import Scope, current_scope
+from ..nn.state import State, check_returned, like, members, output_of
+from ..ops import TRANSPOSE, Op, axes_of, basic
+from ..scope import Scope, Watch, current_scope
 from ..tensor import Tensor, lift
 from .program import CARRY, CONSTANT, INPUT, NORMS, SEED, STATE, Node, Program, ordered
 
@@ -89,7 +89,7 @@ class Traced(Tensor):
         return copy
 
 
-class Tape:
+class Tape(Watch):
     """The `watch` of a trace: told of every op, it writes it down."""
 
     def __init__(self, program: Program) -> None:
@@ -139,7 +139,7 @@ class Tape:
         if name == "reshape":
             params = {"shape": node.shape}
         if name in ("sum", "mean", "max", "min", "prod", *NORMS):
-            params = params | {"axis": axes(params["axis"], args[0].shape)}
+            params = params | {"axis": tuple(sorted(axes_of(inputs[0], params["axis"])))}
         if name in ("concatenate", "stack"):
             params = {"axis": params["axis"] % node.ndim}
         self.make(node, name, *args, **params)
@@ -168,17 +168,14 @@ class Tape:
         finally:
             self.line = before
 
-    def arrived(self, g: Tensor, node: Tensor) -> None:
+    def arrived(self, g: Any, node: Tensor) -> None:
         """The gradient of a node: it goes by the node's name, and what follows belongs to the node's line."""
         of, made = self.of(node), self.of(g)
         if node.op is not None:
             self.line = f"{of.line}, for the gradient of {node.op.name},"
         name = node.name or of.name
-        if name and made.name is None and made.args:
-            made.name = f"d{name}"
-
-    def gradient(self, share: Any, x: Tensor, node: Tensor) -> None:
-        """A part of a gradient."""
+        if name:
+            made.named(f"d{name}")
 
 
 def plain_key(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
@@ -197,13 +194,6 @@ def plain_key(key: Any, shape: tuple[int, ...]) -> tuple[Any, ...]:
             full = (start, stop, step) == (0, n, 1)
             parts[i] = slice(None) if full else slice(start, stop) if step == 1 else part
     return tuple(parts)
-
-
-def axes(axis: Any, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The axes of a reduction, counted from the first."""
-    if axis is None:
-        return tuple(range(len(shape)))
-    return tuple(sorted(a % len(shape) for a in (axis if isinstance(axis, tuple) else (axis,))))
 
 
 class Wanted(NamedTuple):
@@ -274,7 +264,7 @@ def trace(layer: Any, cell: Module, wanted: Wanted) -> Step:
 def trace_once(layer: Any, cell: Module, wanted: Wanted) -> Step:
     """A step that is run once."""
     tape = Tape(Program())
-    token = current_scope.set(Scope(step=0, watch=tape))  # type: ignore[arg-type]
+    token = current_scope.set(Scope(step=0, watch=tape))
     try:
         with np.errstate(all="ignore"):
             return traced(layer, cell, wanted, tape, np.random.default_rng(0))
@@ -312,8 +302,7 @@ def traced(layer: Any, cell: Module, wanted: Wanted, tape: Tape, rng: np.random.
     with recorder.on():
         proposed, new = advance(layer, cell, wanted, x, state, extras)
         recorder.step(0, proposed, new)
-    y = cell.output(new) if hasattr(cell, "output") else members(new)[0]
-    outputs = {"y": y} | {name: values[0] for name, values in recorder.values.items()}
+    outputs = {"y": output_of(cell, new)} | {name: values[0] for name, values in recorder.values.items()}
     for tensor, node in tape.nodes.items():
         if tensor.name and node.name is None:
             node.name = tensor.name

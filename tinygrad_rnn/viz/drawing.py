@@ -10,16 +10,15 @@ import hashlib
 import html
 import os
 import re
-import secrets
 import shutil
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from ..checkpoint.files import replacing
 from ..tensor import Tensor
 from .boxes import boxes
 from .dot import dot_text
@@ -91,7 +90,8 @@ class Drawing:
         kind = path.suffix.lower().removeprefix(".")
         if kind not in FORMATS:
             raise ValueError(f"save: {path.name!r} should end in one of {', '.join('.' + kind for kind in FORMATS)}")
-        replace("save", path, self.source.encode() if kind == "dot" else self._render(kind))
+        with replacing(path) as file:
+            file.write(self.source.encode() if kind == "dot" else self._render(kind))
 
     def _render(self, kind: str) -> bytes:
         if kind == "png":
@@ -178,25 +178,13 @@ def find_program(kind: str) -> Path:
 
 
 def path_of(who: str, path: Any) -> Path:
-    """The path of a file to write. Raises TypeError if it is none."""
+    """The path of a file to write. Raises TypeError or ValueError if it is none."""
     name = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(name, str):
         raise TypeError(f"{who}: expected the name of a file, a str or a Path, got {type(path).__name__}")
+    if "\0" in name:
+        raise ValueError(f"{who}: {name!r} cannot be the name of a file: expected one without a null byte")
     return Path(name)
-
-
-def replace(who: str, path: Path, data: bytes) -> None:
-    """Write a file by moving a finished one into its place, so that a failure leaves the old one as it was."""
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        part.write_bytes(data)
-        os.replace(part, path)
-    except (OSError, ValueError) as error:
-        with suppress(OSError):
-            part.unlink()
-        if isinstance(error, ValueError):
-            raise ValueError(f"{who}: {str(path)!r} cannot be the name of a file: {error}") from None
-        raise OSError(error.errno, f"{who}: {error.strerror}", str(path)) from None
 
 
 # -- SVG ---------------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import numpy as np
 
 from .. import ops
 from ..backward import toposort
+from ..compiler.pairs import ACTIVATIONS
 from ..nn.module import Parameter
 from ..steps import timing
 from ..tensor import Tensor
@@ -23,7 +24,6 @@ from .record import recorded
 from .rows import carried, rows_of
 
 LONGEST = 80  # characters of a word that may still grow, as in W.T.reshape(3,4)
-ACTIVATIONS = {"tanh", "sigmoid", "relu"}
 
 
 def build(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import ops
+from ..compiler.text import key_text
 from ..tensor import Tensor
 
 SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/", "matmul": "@", "power": "**"}
@@ -59,19 +60,15 @@ def rearranged(x: Tensor) -> str:
     """What is done to an array without computing: `.T`, `[:, 0]`, `.reshape(3,4)`."""
     assert x.op is not None
     if x.op is ops.GETITEM or x.op is ops.SPLIT:
-        key = x.params["key"]
-        return f"[{', '.join(map(key_text, key if isinstance(key, tuple) else (key,)))}]"
+        return f"[{key_text(x.params['key'], part_text)}]"
     if x.op is ops.TRANSPOSE:
         axes = x.params["axes"]
         return ".T" if axes == tuple(reversed(range(len(axes)))) else f".transpose{shape_text(axes)}"
     return f".{x.op.name}{shape_text(x.shape) if x.op is not ops.ASTYPE else f'({x.dtype})'}"
 
 
-def key_text(part: Any) -> str:
-    """One part of an index."""
-    if isinstance(part, slice):
-        text = ":".join("" if end is None else str(end) for end in (part.start, part.stop, part.step))
-        return text.removesuffix(":") if part.step is None else text
+def part_text(part: Any) -> str:
+    """A part of an index that is no slice."""
     if part is Ellipsis:
         return "..."
     return str(part) if part is None or np.ndim(part) == 0 else f"{part.dtype} {shape_text(part.shape)}"

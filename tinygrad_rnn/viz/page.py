@@ -16,8 +16,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from ..checkpoint.files import replacing
 from ..tensor import Tensor
-from .drawing import path_of, picture, plural, replace
+from .drawing import path_of, picture, plural
 from .event_types import Backward, Parameter, Share
 from .events import checked, collect
 from .graph import Builder
@@ -44,7 +45,8 @@ def page(loss: Tensor, path: str | os.PathLike[str], gradient: Any = None) -> No
     text = story.told(story.graph) if story.count <= MOST_EVENTS else ""
     if not text or len(text.encode()) > MOST_BYTES:
         text = story.told(window(story.graph))
-    replace("page", path, text.encode())
+    with replacing(path) as file:
+        file.write(text.encode())
 
 
 class Story:

@@ -12,8 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..checkpoint.files import replacing
 from ..ops import Array
-from .drawing import path_of, replace
+from .drawing import path_of
 from .styles import GREY, RED, cividis, clean
 
 COLOURS = ["#{:02x}{:02x}{:02x}".format(*cividis(i / 255)) for i in range(256)]
@@ -92,7 +93,8 @@ class Plot:
             raise ValueError(
                 f"save: {path.name!r} should end in .svg. For other formats draw into matplotlib's axes, with ax="
             )
-        replace("save", path, self.svg.encode())
+        with replacing(path) as file:
+            file.write(self.svg.encode())
 
     def _repr_svg_(self) -> str:
         return self.svg

@@ -58,23 +58,20 @@ def same_number(node: Node) -> bool:
 
 def cut(node: Node) -> int | None:
     """The column where a slice of each row begins, or of the element that is taken of each; None if a node is neither."""
-    if node.op != "getitem" or not basic(node.params["key"]):
+    if node.op != "getitem" or len(node.args[0].shape) != (1 if node.rank == CONSTANT else 2):
         return None
-    shape = node.args[0].shape
-    key = plain_key(node.params["key"], shape)
-    if node.rank == CONSTANT:
-        return column((slice(None), *key), shape[0]) if len(shape) == 1 else None
-    return column(key, shape[1]) if len(shape) == 2 else None
+    return column(node.params["key"], node.args[0].shape)
 
 
-def column(key: tuple[Any, ...], wide: int) -> int | None:
+def column(key: Any, shape: tuple[int, ...]) -> int | None:
     """The first column of what an index takes of all rows; None if that is not some columns side by side."""
-    if len(key) != 2 or key[0] != slice(None):
+    *rows, columns = plain_key(key, shape) if basic(key) else (None,)
+    if rows != [slice(None)] * (len(shape) - 1):
         return None
-    if isinstance(key[1], slice):
-        start, _, step = key[1].indices(wide)
+    if isinstance(columns, slice):
+        start, _, step = columns.indices(shape[-1])
         return start if step == 1 else None
-    return int(key[1]) % wide if isinstance(key[1], int | np.integer) else None
+    return columns % shape[-1] if isinstance(columns, int) else None
 
 
 def first_column(place: Place) -> int:

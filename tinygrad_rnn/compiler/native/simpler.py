@@ -218,9 +218,9 @@ def scatter(make: Make, node: Node, *args: Node, keys: Any, shape: Any) -> Node 
         return make("reshape", args[0], shape=shape)
     if len(node.shape) != 2 or any(x.op == "matmul" and turned(x.args[0]) for x in args):
         return None
-    wide, found = node.shape[1], list[tuple[int, Node]]()
+    found = list[tuple[int, Node]]()
     for g, key in zip(args, keys, strict=True):
-        start = column(plain_key(key, node.shape), wide) if basic(key) else None
+        start = column(key, node.shape)
         if start is None:
             return None
         if g.size:
