@@ -317,11 +317,17 @@ def test_without_the_variable_the_cache_is_in_the_home(tmp_path, monkeypatch):
 # -- the compiler ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cc", ["", " ", "no_such_compiler -O2"])
-def test_without_a_compiler_it_says_what_to_install(monkeypatch, tmp_path, cc):
+@pytest.mark.parametrize(
+    ("cc", "what"),
+    [
+        *[(cc, "no cc, gcc or clang on the PATH") for cc in ("", " ")],
+        ("no_such_compiler -O2", "CC=no_such_compiler, which is not a program"),
+        ("'no end -O2", "CC='no end -O2, which is not a program"),
+    ],
+)
+def test_without_a_compiler_it_says_what_to_install(monkeypatch, tmp_path, cc, what):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CC", cc)
-    what = "CC=no_such_compiler, which is not a program" if cc.strip() else "no cc, gcc or clang on the PATH"
     with pytest.raises(
         RuntimeError, match=rf'no C compiler: {what}; install gcc .*apt install gcc.*, or write target="numpy"'
     ):
@@ -338,6 +344,23 @@ def test_windows_is_told_so(monkeypatch):
 def test_cc_may_have_arguments(monkeypatch):
     monkeypatch.setenv("CC", "cc -DFACTOR=3")
     assert twice("double twice(double x) { return FACTOR * x; }") == 63
+
+
+@compiler
+def test_cc_may_have_quotes(tmp_path, monkeypatch):
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a folder" / "cc").symlink_to(shutil.which("cc"))
+    monkeypatch.setenv("CC", f"'{tmp_path}/a folder/cc' \"-DFACTOR=1 + 2\"")
+    assert twice("double twice(double x) { return (FACTOR) * x; }") == 63
+
+
+@compiler
+def test_the_c_that_python_calls_is_as_the_standard_has_it(monkeypatch):
+    monkeypatch.setenv("CC", "cc -pedantic-errors -Wall -Werror")
+    x = np.zeros(1)
+    [steps] = functions("void steps(\n    long T, long N, double *restrict x\n) {\n    x[0] = T * N;\n}\n")
+    steps(3, 2, x)
+    assert x == 6
 
 
 @compiler

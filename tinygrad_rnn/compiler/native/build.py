@@ -142,10 +142,14 @@ def _failure(text: str, line: list[str], trouble: str) -> str:
 
 
 def _compiler() -> list[str]:
-    """The compiler as a command: $CC, which may have arguments, else the first that is there."""
+    """The compiler as a command: $CC, which may have arguments and quotes as in a shell, else the first that is there."""
     if sys.platform == "win32":
         raise NoCompilerError(f"C programs are compiled on Linux and macOS, not on Windows: take one of these, {ADVICE}")
-    command = os.environ.get("CC", "").split()
+    given = os.environ.get("CC", "")
+    try:
+        command = shlex.split(given)
+    except ValueError:  # a quotation has no end
+        command = [given]
     if not command:
         command = [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
     if not command or not shutil.which(command[0]):
