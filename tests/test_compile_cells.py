@@ -127,6 +127,7 @@ ONE = {  # of one state, two wide
     "row of parameters": lambda c, x, h: np.tanh(c.z(x, h)[:, :2] * c.p[None]),
     "constant": lambda c, x, h: c.constant * c.n(x, h) + np.arange(2.0),
     "infinity": lambda c, x, h: np.minimum(((h * h + 1) * np.inf).detach(), c.n(x, h)),
+    "a flag as condition": lambda c, x, h: np.where(True, c.n(x, h), 0.5 * h),
     "a number as condition": lambda c, x, h: np.where(h, c.n(x, h), 0.5 * h),
     "whole numbers": lambda c, x, h: c.n(x, h) * (2 * h).astype(int) + (h > 0).astype(int),
     "truth values squared": lambda c, x, h: c.n(x, h) * ((h > 0) ** 2 + (h > -1) ** 2),
