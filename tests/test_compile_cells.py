@@ -237,6 +237,20 @@ def test_one_state(name, target):
         in_every_call(layer)
 
 
+@pytest.mark.parametrize(
+    "read", [lambda a, c: a @ c.square, lambda a, c: a.mean(axis=1, keepdims=True)], ids=["product", "mean"]
+)
+def test_what_is_joined_with_double_precision_is_read_in_single(read):
+    def step(c, x, h):
+        a = np.tanh(c.own(x) + h)
+        both = np.concatenate([a, 0.3 * np.ones(h.shape) * h], axis=1).astype(np.float32)
+        return np.tanh(h * read(a, c) + both[:, :2] + both[:, 2:])
+
+    layer, rng = nn.Recurrent(Written(step, dtype=np.float32)), np.random.default_rng(0)
+    x, h = (rng.normal(size=size).astype(np.float32) for size in [(T, N, E), (1, N, 2)])
+    agree(layer, x, h, tolerance=1e-5)
+
+
 def test_whether_a_value_is_a_number_is_asked_of_every_input():
     layer = nn.Recurrent(Written(lambda c, x, h: np.concatenate([np.fmax(x, 0 * h), np.fmin(0 * h, x)], axis=1)[:, 1:4], 3))
     y, _ = tg.compile(layer)(np.array([[[5.0, np.nan, -1]], [[np.nan, 5, np.nan]]]))
