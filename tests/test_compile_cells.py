@@ -127,6 +127,7 @@ ONE = {  # of one state, two wide
     "row of parameters": lambda c, x, h: np.tanh(c.z(x, h)[:, :2] * c.p[None]),
     "constant": lambda c, x, h: c.constant * c.n(x, h) + np.arange(2.0),
     "infinity": lambda c, x, h: np.minimum(((h * h + 1) * np.inf).detach(), c.n(x, h)),
+    "a flag as condition": lambda c, x, h: np.where(True, c.n(x, h), 0.5 * h),
     "a number as condition": lambda c, x, h: np.where(h, c.n(x, h), 0.5 * h),
     "whole numbers": lambda c, x, h: c.n(x, h) * (2 * h).astype(int) + (h > 0).astype(int),
     "truth values squared": lambda c, x, h: c.n(x, h) * ((h > 0) ** 2 + (h > -1) ** 2),
@@ -234,6 +235,20 @@ def test_one_state(name, target):
             in_every_call(layer)
     else:
         in_every_call(layer)
+
+
+@pytest.mark.parametrize(
+    "read", [lambda a, c: a @ c.square, lambda a, c: a.mean(axis=1, keepdims=True)], ids=["product", "mean"]
+)
+def test_what_is_joined_with_double_precision_is_read_in_single(read):
+    def step(c, x, h):
+        a = np.tanh(c.own(x) + h)
+        both = np.concatenate([a, 0.3 * np.ones(h.shape) * h], axis=1).astype(np.float32)
+        return np.tanh(h * read(a, c) + both[:, :2] + both[:, 2:])
+
+    layer, rng = nn.Recurrent(Written(step, dtype=np.float32)), np.random.default_rng(0)
+    x, h = (rng.normal(size=size).astype(np.float32) for size in [(T, N, E), (1, N, 2)])
+    agree(layer, x, h, tolerance=1e-5)
 
 
 def test_whether_a_value_is_a_number_is_asked_of_every_input():

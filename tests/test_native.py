@@ -898,6 +898,28 @@ def test_long_rows_in_a_thread_with_a_small_stack():
     np.testing.assert_allclose(found[0], wide(x)[0].data, rtol=1e-6)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems may give a thread more")
+@pytest.mark.parametrize("hidden", [256, 257, 512])  # for 2 * 4 * 256 elements there is room
+def test_scratch_leaves_room_on_the_smallest_stack(hidden):
+    layer, rng = nn.LSTM(1, hidden, dtype=np.float64), np.random.default_rng(0)
+    compiled, x = tg.compile(layer, target="c"), rng.normal(size=(2, 1, 1))
+
+    def gradient(call):
+        given = tg.Tensor(x, requires_grad=True)
+        (call(given)[0] ** 2).sum().backward()
+        return given.grad.data
+
+    found, before = [gradient(compiled)], threading.stack_size(1 << 15)
+    try:
+        thread = threading.Thread(target=lambda: found.append(gradient(compiled)))
+        thread.start()
+        thread.join()
+    finally:
+        threading.stack_size(before)
+    np.testing.assert_allclose(found, [gradient(layer)] * 2, rtol=1e-9)
+    assert (f"double dbias_hh_row[{4 * hidden}];" in compiled.source) == (hidden == 256)
+
+
 def test_no_sequences_at_all(layer):
     compiled = tg.compile(layer)
     y, (h, c) = compiled(tg.Tensor(np.zeros((3, 0, 2)), requires_grad=True))

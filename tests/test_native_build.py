@@ -1,12 +1,15 @@
 """C texts become functions: their values, the cache that two processes share, and what is missing or broken."""
 
 import ctypes
+import errno
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -314,11 +317,17 @@ def test_without_the_variable_the_cache_is_in_the_home(tmp_path, monkeypatch):
 # -- the compiler ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cc", ["", " ", "no_such_compiler -O2"])
-def test_without_a_compiler_it_says_what_to_install(monkeypatch, tmp_path, cc):
+@pytest.mark.parametrize(
+    ("cc", "what"),
+    [
+        *[(cc, "no cc, gcc or clang on the PATH") for cc in ("", " ")],
+        ("no_such_compiler -O2", "CC=no_such_compiler, which is not a program"),
+        ("'no end -O2", "CC='no end -O2, which is not a program"),
+    ],
+)
+def test_without_a_compiler_it_says_what_to_install(monkeypatch, tmp_path, cc, what):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("CC", cc)
-    what = "CC=no_such_compiler, which is not a program" if cc.strip() else "no cc, gcc or clang on the PATH"
     with pytest.raises(
         RuntimeError, match=rf'no C compiler: {what}; install gcc .*apt install gcc.*, or write target="numpy"'
     ):
@@ -335,6 +344,23 @@ def test_windows_is_told_so(monkeypatch):
 def test_cc_may_have_arguments(monkeypatch):
     monkeypatch.setenv("CC", "cc -DFACTOR=3")
     assert twice("double twice(double x) { return FACTOR * x; }") == 63
+
+
+@compiler
+def test_cc_may_have_quotes(tmp_path, monkeypatch):
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "a folder" / "cc").symlink_to(shutil.which("cc"))
+    monkeypatch.setenv("CC", f"'{tmp_path}/a folder/cc' \"-DFACTOR=1 + 2\"")
+    assert twice("double twice(double x) { return (FACTOR) * x; }") == 63
+
+
+@compiler
+def test_the_c_that_python_calls_is_as_the_standard_has_it(monkeypatch):
+    monkeypatch.setenv("CC", "cc -pedantic-errors -Wall -Werror")
+    x = np.zeros(1)
+    [steps] = functions("void steps(\n    long T, long N, double *restrict x\n) {\n    x[0] = T * N;\n}\n")
+    steps(3, 2, x)
+    assert x == 6
 
 
 @compiler
@@ -392,6 +418,35 @@ def test_a_text_that_nobody_waits_for(cache, tmp_path, monkeypatch):
     assert not (tmp_path / "late").exists()
     monkeypatch.delenv("CC")
     assert twice() == 42
+
+
+@compiler
+@pytest.mark.parametrize("way", ["nobody waits", "a time limit", "Ctrl-C"])
+def test_what_a_compiler_has_started_is_stopped_with_it(cache, tmp_path, monkeypatch, way):
+    script, started = tmp_path / "compiler.sh", tmp_path / "started"  # as gcc starts its passes, which write to files
+    script.write_text(f"mktemp\nsleep 20 &\necho $! > {started}\nwait\n")
+    monkeypatch.setenv("CC", f"sh {script}")
+    monkeypatch.setenv("TMPDIR", tempfile.gettempdir())
+    begun = build.compiled(TWICE)
+    assert next(begun) is None
+    while not started.exists() or not started.read_text():
+        time.sleep(0.01)
+    if way == "nobody waits":
+        begun.close()
+    elif way == "a time limit":
+        monkeypatch.setattr(build, "SECONDS", 0.1)
+        with pytest.raises(build.BuildError, match=r"it took more than 0\.1 s"):
+            next(begun)
+    else:
+        before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+        with pytest.raises(KeyboardInterrupt):
+            next(begun)
+        signal.signal(signal.SIGALRM, before)
+    states = subprocess.run(["ps", "-o", "stat=", "-p", started.read_text().strip()], capture_output=True, text=True).stdout
+    assert states.strip()[:1] in ("", "Z")  # ended; nor is there a compiler of which Python warns that it still runs
+    assert [path.suffix for path in kept(tmp_path / "temporary")] == [".c"] * (way == "a time limit")
+    assert not kept(cache)
 
 
 @compiler
@@ -502,6 +557,29 @@ def test_nowhere_to_compile(monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", "/dev/null")
     with pytest.raises(build.NoCompilerError, match="no folder to compile in can be written to: set TMPDIR"):
         twice()
+
+
+@compiler
+@pytest.mark.parametrize("full", ["the cache", "all"])
+def test_a_full_disk(cache, tmp_path, monkeypatch, full):
+    write = Path.write_bytes
+
+    def write_bytes(path, data):
+        if full == "all" or cache in path.parents:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", write_bytes)
+    if full == "all":
+        with pytest.raises(build.NoCompilerError, match="no folder to compile in can be written to: set TMPDIR"):
+            twice()
+    else:
+        assert twice() == 42
+    assert not [path for path in kept(tmp_path / "temporary") + kept(cache) if path.suffix != ".so"]
+
+
+def test_a_cache_that_is_removed_in_this_moment(tmp_path):
+    assert build._kept(tmp_path / "gone", "key") is None
 
 
 @compiler

@@ -813,6 +813,7 @@ def zeros(*shape):
             ValueError,
             r"zoneout must be between 0 and 1 \(or, for each state, in a tuple\), got \[0.1, 0.2\]",
         ),
+        (lambda: nn.GRU(3, 4, 2, dropout=(0.1, 0.2)), ValueError, r"GRU: dropout must be between 0 and 1, got \(0.1, 0.2\)"),
         (lambda: nn.LSTM(3, 4, 2, dropout="0.5"), ValueError, r"LSTM: dropout must be between 0 and 1, got '0.5'"),
         (lambda: nn.Recurrent(5, 3), TypeError, r"Recurrent: expected a cell, or a function that makes one, got a int"),
         (

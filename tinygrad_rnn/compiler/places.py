@@ -176,6 +176,8 @@ class Places:
         return self.base.get(whole, whole) in self.stored or any(map(self._holds_stored, inside))
 
     def _settle_part(self, part: Node, whole: Place, key: Any, loop: str) -> None:
+        if part.dtype != whole.buffer.dtype:  # it is copied, since what reads it alone may not take it widened
+            return
         place = Place(whole.buffer, (*whole.views, ("getitem", key)))
         inner, back = unjoined(part)
         if inner is not None:

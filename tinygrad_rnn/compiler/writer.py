@@ -186,7 +186,7 @@ class Writer:
     def number(self, node: Node, dtype: Any) -> str:
         """A number within a loop: as an array without axes it need not be converted at every step."""
         key = ("number", node, dtype.str)
-        if dtype.kind != "f":
+        if dtype.kind != "f" or node.dtype.kind == "b":  # a bool may be a condition
             return self.literal(node)
         if key not in self.names:
             words = {0.5: "half", 1: "one", 0: "zero", -1: "minus_one", 2: "two"}

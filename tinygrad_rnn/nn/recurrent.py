@@ -92,7 +92,8 @@ class Recurrent(Module):
         if num_layers < 1:
             raise ValueError(f"{who}: num_layers must be at least 1, got {num_layers}")
         for name, p in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout), ("zoneout", zoneout)):
-            if not all(isinstance(rate, Real) and 0 <= rate <= 1 for rate in (p if isinstance(p, tuple) else (p,))):
+            rates = p if name == "zoneout" and isinstance(p, tuple) else (p,)
+            if not all(isinstance(rate, Real) and 0 <= rate <= 1 for rate in rates):
                 more = " (or, for each state, in a tuple)" if name == "zoneout" else ""
                 raise ValueError(f"{who}: {name} must be between 0 and 1{more}, got {p!r}")
         if dropout and num_layers == 1:

@@ -11,6 +11,7 @@ import platform
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -84,21 +85,21 @@ def _build(
     text: str, command: list[str], attempts: Sequence[list[str]], folder: Path | None, key: str
 ) -> Generator[None, None, ctypes.CDLL]:
     """Compiled by the first attempt that gives a library that can be loaded, and kept in the folder, if there is one."""
-    with _scratch(folder) as place, open(Path(place, "text.c"), "w+b") as source:
+    with _scratch(folder, text) as place:
         made = Path(place, "library.so")
-        source.write(text.encode())
+        environment = {**os.environ, "TMPDIR": place}  # for what a compiler that is stopped leaves behind
         for flags in attempts:
             line = [*command, *FLAGS, "-shared", "-fPIC", "-x", "c", "-", *flags]
-            source.seek(0)
             try:
-                with subprocess.Popen(
-                    [*line, "-o", str(made)], stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-                ) as run:
+                with open(Path(place, "text.c"), "rb") as source, subprocess.Popen(
+                    [*line, "-o", str(made)],
+                    stdin=source, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=environment, process_group=0,
+                ) as run:  # fmt: skip
                     try:
                         yield None
                         _, said = run.communicate(timeout=SECONDS)
                     finally:
-                        run.kill()  # if it still runs
+                        _stop(run)
                 if not run.returncode:
                     found = ctypes.CDLL(str(made))
                     break
@@ -119,6 +120,15 @@ def _build(
     return found
 
 
+def _stop(run: subprocess.Popen[bytes]) -> None:
+    """End a compiler, and what it has started, if it still runs."""
+    if run.returncode is None:
+        with suppress(OSError):  # all have ended
+            os.killpg(run.pid, signal.SIGKILL)
+        with suppress(subprocess.TimeoutExpired):
+            run.communicate(timeout=1)  # until none of them can write any more
+
+
 def _failure(text: str, line: list[str], trouble: str) -> str:
     name = "the C text"
     with suppress(OSError), tempfile.NamedTemporaryFile(prefix="tinygrad_rnn_", suffix=".c", delete=False) as file:
@@ -132,10 +142,14 @@ def _failure(text: str, line: list[str], trouble: str) -> str:
 
 
 def _compiler() -> list[str]:
-    """The compiler as a command: $CC, which may have arguments, else the first that is there."""
+    """The compiler as a command: $CC, which may have arguments and quotes as in a shell, else the first that is there."""
     if sys.platform == "win32":
         raise NoCompilerError(f"C programs are compiled on Linux and macOS, not on Windows: take one of these, {ADVICE}")
-    command = os.environ.get("CC", "").split()
+    given = os.environ.get("CC", "")
+    try:
+        command = shlex.split(given)
+    except ValueError:  # a quotation has no end
+        command = [given]
     if not command:
         command = [name for name in ("cc", "gcc", "clang") if shutil.which(name)][:1]
     if not command or not shutil.which(command[0]):
@@ -190,16 +204,25 @@ def _folder() -> Path | None:
     return None
 
 
-def _scratch(folder: Path | None) -> tempfile.TemporaryDirectory[str]:
+def _scratch(folder: Path | None, text: str) -> tempfile.TemporaryDirectory[str]:
+    """A folder to compile in, with the text in it."""
     for place in (folder, None):
         with suppress(OSError):
-            return tempfile.TemporaryDirectory(dir=place)
+            made = tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True)
+            try:
+                Path(made.name, "text.c").write_bytes(text.encode())
+                return made
+            except OSError:  # the disk is full
+                made.cleanup()
     raise NoCompilerError(f"no folder to compile in can be written to: set TMPDIR to one that can, {ADVICE}")
 
 
 def _kept(folder: Path | None, key: str) -> ctypes.CDLL | None:
     """The library that goes by this key, if there is one."""
-    for path in [folder / name for name in os.listdir(folder) if name.startswith(key)] if folder else ():
+    paths = list[Path]()
+    with suppress(OSError):  # the folder is gone already
+        paths = [folder / name for name in os.listdir(folder) if name.startswith(key)] if folder else []
+    for path in paths:
         with suppress(OSError):  # removed in this moment, or made for another C library
             if path.stem == f"{key}-{_digest(path.read_bytes())}":  # a file cut short can be loaded, and kills the process
                 return ctypes.CDLL(str(path))

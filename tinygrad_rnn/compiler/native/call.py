@@ -39,7 +39,9 @@ static void *on_arrays(void *converting, Array **all, unsigned long count) {{
     python.acquire(thread);
     return python.truth(1);
 }}
-struct {{ const char *name; void *called; int how; const char *help; }} method = {{"{name}", on_arrays, 0x80, 0}};
+struct {{
+    const char *name; void *(*called)(void *, Array **, unsigned long); int how; const char *help;
+}} method = {{"{name}", on_arrays, 0x80, 0}};
 """
 PYTHON = "PyLong_AsLong", "PyObject_Vectorcall", "PyBool_FromLong", "PyEval_SaveThread", "PyEval_RestoreThread"
 # A function that Python calls as one of its own, in a seventh of the time that ctypes takes for three numbers.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 WIDEST = 100  # characters of a list
 LONGEST = 127  # of a line
-STACK = 1 << 12  # elements that C may have there
+STACK = 1 << 11  # elements that C may have there: 16 KB, where Python lets threads have 32
 SIGN = re.compile(r" ([-+?:]|&&|\|\|) ")
 
 
