@@ -64,7 +64,7 @@ BROADCAST_TO = op("broadcast_to", lambda x, shape: np.broadcast_to(x, shape), la
 CONCATENATE = op("concatenate", lambda *xs, axis: np.concatenate(xs, axis=axis),
                  lambda g, out, *xs, axis: pieces(g, [x.shape[axis] for x in xs], axis), variadic=True)
 STACK    = op("stack",    lambda *xs, axis: np.stack(xs, axis=axis),
-                          lambda g, out, *xs, axis: lambda i: g[along(axis % out.ndim, i)], variadic=True)
+                          lambda g, out, *xs, axis: lambda i: g[(slice(None),) * (axis % out.ndim) + (i,)], variadic=True)
 
 # Indexing and its adjoint.
 GETITEM  = op("getitem",  lambda x, key: x[key],                          Together(index_dx))
